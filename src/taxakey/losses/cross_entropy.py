@@ -1,0 +1,43 @@
+"""Cross-entropy with label smoothing, for flat heads and for each level of a tree. Shapes: B images, K choices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class CrossEntropyOptions:
+    """`label_smoothing`: share of the target spread evenly over all real choices (0.1 in NAFlora-1M)."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: float = 0.0
+
+    def build(self) -> CrossEntropy:
+        return CrossEntropy(label_smoothing=self.label_smoothing)
+
+
+class CrossEntropy(nn.Module):
+    """Cross-entropy that ignores choices whose logit is -inf, also when smoothing.
+
+    torch's own spreads the smoothing over ALL columns and so gives inf as soon as a slot of a tree is masked; without masked
+    columns the two agree. Computed in float32 whatever comes in.
+    """
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}; it must be at least 0 and below 1")
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+        log_p_BK = logits_BK.float().log_softmax(dim=1)
+        loss_B = -log_p_BK.gather(1, labels_B[:, None]).squeeze(1)
+        if self.label_smoothing:
+            real_BK = logits_BK > -torch.inf
+            even_B = -log_p_BK.masked_fill(~real_BK, 0).sum(1) / real_BK.sum(1)
+            loss_B = (1 - self.label_smoothing) * loss_B + self.label_smoothing * even_B
+        return loss_B.mean()

@@ -1,0 +1,1 @@
+"""Networks: tensors in, tensors out; nothing here knows of files, names of species or training."""

@@ -1,0 +1,181 @@
+"""Backbones from timm, with weights from a file, from the hub, or none. Shapes: B images, D pooled features."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import taxakey.torchvision_guard  # noqa: F401  before timm
+import timm
+import torch
+from torch import Tensor, nn
+
+from taxakey.errors import BadRecipe, WeightsUnavailable
+
+HUB = "hub"
+NO_WEIGHTS = "none"
+_HUB_TIMEOUT_SECONDS = 5.0  # timm itself would retry for 45 s before it gives up
+
+
+@dataclass(frozen=True)
+class BackboneOptions:
+    """Which network computes features, from which weights, from what kind of picture.
+
+    `weights`: "hub" (what timm downloads for that name), "none" (random), or a .safetensors or .pth file; `${NAME}` in it is
+    an environment variable. `arguments` go to `timm.create_model` (e.g. `pad_type: same`). The picture's facts (`image_size`,
+    `mean`, `std`, `interpolation`, `crop_pct`, `crop_mode`) default to what timm knows of the weights.
+    """
+
+    name: str = "mobilenetv3_small_100"
+    weights: str = HUB
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    image_size: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    interpolation: str | None = None
+    crop_pct: float | None = None
+    crop_mode: str | None = None
+
+
+class Network(nn.Module):
+    """A backbone and a head: pixels [B, 3, H, W] -> unnormalised log-probabilities [B, C]."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, pixels_B3HW: Tensor) -> Tensor:
+        return self.head(self.backbone(pixels_B3HW))
+
+
+def build_backbone(options: BackboneOptions) -> nn.Module:
+    """The timm model without its classifier: pixels [B, 3, H, W] -> pooled features [B, D] (`num_features` is D).
+
+    Raises WeightsUnavailable when the weights can't be had, and BadRecipe when timm doesn't know the name.
+    """
+    if not timm.is_model(options.name.split(".")[0]):
+        near = timm.list_models(f"*{options.name.split('_')[0]}*")[:5]
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise BadRecipe(f"timm {timm.__version__} has no model named {options.name!r}{hint}")
+    if options.weights == NO_WEIGHTS:
+        return timm.create_model(options.name, pretrained=False, num_classes=0, **options.arguments)
+    if options.weights == HUB:
+        return _from_hub(options)
+    return _from_file(options, Path(options.weights))
+
+
+def data_config(options: BackboneOptions, backbone: nn.Module) -> dict[str, Any]:
+    """What the backbone expects of a picture, in timm's words (input_size, mean, std, interpolation, crop_pct, crop_mode)."""
+    config = timm.data.resolve_data_config({}, model=backbone)
+    given = {key: value for key, value in asdict(options).items() if key in config and value is not None}
+    if options.image_size is not None:
+        given["input_size"] = (3, options.image_size, options.image_size)
+    return {**config, **given}
+
+
+def classifier_name(backbone: nn.Module) -> str | None:
+    """The name under which timm keeps the last layer, or None where it is not one plain layer."""
+    name = backbone.pretrained_cfg.get("classifier")  # type: ignore[union-attr, operator]
+    return name if isinstance(name, str) else None
+
+
+def state_hash(backbone: nn.Module) -> str:
+    """Sixteen hexadecimal digits over all weights: two backbones that give the same features have the same."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _from_file(options: BackboneOptions, file: Path) -> nn.Module:
+    if not file.is_file():
+        raise WeightsUnavailable(f"{file}: no such file of weights; name one with --weights FILE, or say weights: none")
+    classes = _classes_in(file, options)
+    try:
+        # With the file's own number of classes timm loads strictly: a file of another architecture is an error, not noise.
+        backbone = timm.create_model(
+            options.name,
+            pretrained=True,
+            num_classes=classes,
+            pretrained_cfg_overlay={"file": str(file), "num_classes": classes, "label_offset": 0, "custom_load": False},
+            **options.arguments,
+        )
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsUnavailable(f"{file}: these aren't weights of {options.name} ({reason})") from error
+    backbone.reset_classifier(0)
+    return backbone
+
+
+def _classes_in(file: Path, options: BackboneOptions) -> int:
+    name = classifier_name(timm.create_model(options.name, pretrained=False, **options.arguments))
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(file, framework="pt") as opened:
+                key = f"{name}.weight"
+                return opened.get_slice(key).get_shape()[0] if key in opened.keys() else 0  # noqa: SIM118 - no mapping
+        except SafetensorError as error:
+            raise WeightsUnavailable(f"{file}: not a safetensors file ({error})") from None
+    weight = timm.models.load_state_dict(str(file), weights_only=True).get(f"{name}.weight")
+    return 0 if weight is None else len(weight)
+
+
+def _from_hub(options: BackboneOptions) -> nn.Module:
+    how = "name a file of them with --weights FILE, or train from scratch with --weights none"
+    config = timm.create_model(options.name, pretrained=False, num_classes=0, **options.arguments).pretrained_cfg
+    if not (config.get("hf_hub_id") or config.get("url")):
+        raise WeightsUnavailable(f"timm {timm.__version__} knows no pretrained weights for {options.name}; {how}")
+    if not _cached(config) and (reason := _unreachable(config)):
+        raise WeightsUnavailable(f"the pretrained weights of {options.name} can't be downloaded ({reason}); {how}")
+    try:
+        return timm.create_model(options.name, pretrained=True, num_classes=0, **options.arguments)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsUnavailable(f"the pretrained weights of {options.name} can't be loaded ({reason}); {how}") from error
+
+
+def _cached(config: Mapping[str, Any]) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
+    hub_id = config.get("hf_hub_id")
+    if hub_id and any(isinstance(try_to_load_from_cache(hub_id, file), str) for file in files):
+        return True
+    downloaded = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(config.get("url") or "").path).name
+    return downloaded.is_file()
+
+
+def _unreachable(config: Mapping[str, Any]) -> str | None:
+    """Why the host of the weights doesn't answer, or None if it does: one short try before timm's long ones."""
+    import urllib.error
+    import urllib.request
+
+    from huggingface_hub import constants
+
+    host = constants.ENDPOINT if config.get("hf_hub_id") else config["url"]
+    if constants.HF_HUB_OFFLINE and config.get("hf_hub_id"):
+        return "HF_HUB_OFFLINE is set"
+    if urlsplit(host).scheme not in ("http", "https"):
+        return f"{host} is no web address"
+    try:
+        urllib.request.urlopen(urllib.request.Request(host, method="HEAD"), timeout=_HUB_TIMEOUT_SECONDS).close()
+    except urllib.error.HTTPError:
+        return None  # it answered, if only to refuse this request
+    except OSError as error:
+        return f"{urlsplit(host).hostname} doesn't answer: {getattr(error, 'reason', error)}"
+    return None
+
+
+def quiet_timm() -> None:
+    """Keep timm's and the hub's remarks about retries out of the user's terminal; errors are ours to word."""
+    for name in ("timm", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)

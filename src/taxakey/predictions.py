@@ -1,0 +1,228 @@
+"""Predictions: the table that passes from a model to evaluation, ensembles and files for others. No torch.
+
+Shapes: O rows (observations or images), C classes, G taxa of a rank, k stored answers.
+
+One row per observation or per image, made from the FULL scores while they are there; everything that a metric needs and that
+a cut-off list of answers would lose is computed before the cut: sums over genera, families and poisonous species,
+the rank and the probability of the true taxon, the sum of the tail, the log-sum-exp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from taxakey.artifacts import write_parquet
+from taxakey.errors import BadInput, MissingArtifact
+from taxakey.taxonomy import RANKS, Taxonomy
+
+STORED_ANSWERS = 100
+"""Answers kept per row and rank (DESIGN: top k, 100 by default)."""
+
+Level = Literal["observation", "image"]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of each row: names, which may lie outside the taxonomy. None = not known."""
+
+    species: Sequence[str | None]
+    genus: Sequence[str | None]
+    family: Sequence[str | None]
+
+    @classmethod
+    def unknown(cls, rows: int) -> Truth:
+        return cls([None] * rows, [None] * rows, [None] * rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A checked table of predictions.
+
+    Columns, for each rank r of species, genus, family:
+
+    * `{r}_index` list<int32>[k], `{r}_probability` list<float32>[k]: the k most probable taxa, falling, ties by index;
+      indices are positions in `taxonomy.taxa(r)`
+    * `true_{r}` string (null: not known), `true_{r}_index` int32 (-1: not known, or not a taxon of the model),
+      `true_{r}_probability` float32 (0 where the index is -1), `true_{r}_rank` int32 from 1 (0 where the index is -1)
+
+    and `observation_id`, `image_id` (null in a row for an observation of several images), `images` (how many were averaged),
+    `poisonous_probability` (null where the taxonomy marks none), `tail` (species probability beyond the k stored),
+    `logsumexp` (of the raw scores; the mean over an observation's images).
+    """
+
+    table: pa.Table
+    taxonomy_fingerprint: str
+    level: Level
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @classmethod
+    def from_probabilities(
+        cls,
+        probabilities_OC: NDArray[np.floating],
+        taxonomy: Taxonomy,
+        *,
+        observation_ids: Sequence[str],
+        image_ids: Sequence[str | None] | None = None,
+        images: Sequence[int] | None = None,
+        truth: Truth | None = None,
+        logsumexp_O: NDArray[np.floating] | None = None,
+        k: int = STORED_ANSWERS,
+        level: Level = "observation",
+    ) -> Predictions:
+        """Rank and sum full probabilities [O, C]. Call it once per batch and join the batches with `concat`."""
+        rows = len(probabilities_OC)
+        if probabilities_OC.shape[1] != len(taxonomy):
+            raise BadInput(f"scores for {probabilities_OC.shape[1]} classes, where the taxonomy has {len(taxonomy)}")
+        truth = truth or Truth.unknown(rows)
+        columns: dict[str, pa.Array] = {
+            "observation_id": pa.array(observation_ids, pa.string()),
+            "image_id": pa.array(image_ids if image_ids is not None else [None] * rows, pa.string()),
+            "images": pa.array(images if images is not None else [1] * rows, pa.int32()),
+        }
+        for rank, names in zip(RANKS, (truth.species, truth.genus, truth.family), strict=True):
+            scores_OG = np.asarray(taxonomy.sum_over(rank, probabilities_OC))
+            columns |= _ranked_columns(rank, scores_OG, names, taxonomy, k)
+        poisonous = taxonomy.poisonous()
+        columns["poisonous_probability"] = (
+            pa.nulls(rows, pa.float32())
+            if poisonous is None
+            else pa.array(probabilities_OC[:, poisonous].sum(1).astype(np.float32))
+        )
+        stored = np.asarray(columns["species_probability"].values).reshape(rows, -1).sum(1)
+        total = probabilities_OC.sum(1)
+        columns["tail"] = pa.array(np.maximum(total - stored, 0).astype(np.float32))
+        columns["logsumexp"] = (
+            pa.nulls(rows, pa.float32()) if logsumexp_O is None else pa.array(np.asarray(logsumexp_O, dtype=np.float32))
+        )
+        return cls(pa.table(columns), taxonomy.fingerprint, level)
+
+    @classmethod
+    def concat(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Join batches of one model."""
+        if len({(part.taxonomy_fingerprint, part.level) for part in parts}) != 1:
+            raise BadInput("predictions of different models or levels can't be joined")
+        return cls(pa.concat_tables([part.table for part in parts]), parts[0].taxonomy_fingerprint, parts[0].level)
+
+    # ---- access: numpy arrays, [O] or [O, k] ----
+
+    def index(self, rank: str) -> NDArray[np.int32]:
+        """Stored answers [O, k] of a rank, most probable first."""
+        return self._lists(f"{rank}_index")
+
+    def probability(self, rank: str) -> NDArray[np.float32]:
+        """Their probabilities [O, k]."""
+        return self._lists(f"{rank}_probability")
+
+    def true_index(self, rank: str) -> NDArray[np.int32]:
+        """True taxon [O]; -1 where it isn't known or isn't in the model."""
+        return self.values(f"true_{rank}_index")
+
+    def true_rank(self, rank: str) -> NDArray[np.int32]:
+        """Position [O] of the true taxon among ALL taxa of the rank, from 1; 0 where its index is -1."""
+        return self.values(f"true_{rank}_rank")
+
+    def true_probability(self, rank: str) -> NDArray[np.float32]:
+        """Probability [O] of the true taxon; 0 where its index is -1."""
+        return self.values(f"true_{rank}_probability")
+
+    def values(self, column: str) -> NDArray:
+        """A plain numeric column [O]."""
+        return self.table.column(column).to_numpy()
+
+    def strings(self, column: str) -> list[str | None]:
+        """A column of strings [O]."""
+        return self.table.column(column).to_pylist()
+
+    def _lists(self, column: str) -> NDArray:
+        array = self.table.column(column).combine_chunks()
+        flat = array.flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(len(array), -1) if len(array) else flat.reshape(0, 0)
+
+    # ---- files ----
+
+    def write(self, path: Path | str) -> None:
+        """Write one Parquet file, atomically; the fingerprint and the level travel in its metadata."""
+        facts = {"taxonomy": self.taxonomy_fingerprint, "level": self.level}
+        write_parquet(path, self.table.replace_schema_metadata({f"taxakey.{key}": value for key, value in facts.items()}))
+
+    @classmethod
+    def read(cls, path: Path | str) -> Predictions:
+        """Read what `write` wrote."""
+        path = Path(path)
+        if not path.is_file():
+            raise MissingArtifact(f"{path}: no predictions there; run `taxakey predict` first")
+        table = pq.read_table(path)
+        facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        if "taxakey.taxonomy" not in facts:
+            raise BadInput(f"{path}: not a table of predictions (no taxonomy fingerprint in its metadata)")
+        level: Level = "image" if facts["taxakey.level"] == "image" else "observation"
+        return cls(table, facts["taxakey.taxonomy"], level)
+
+
+def _ranked_columns(
+    rank: str, scores_OG: NDArray[np.floating], names: Sequence[str | None], taxonomy: Taxonomy, k: int
+) -> dict[str, pa.Array]:
+    k = min(k, scores_OG.shape[1])
+    order_Ok = top_k(scores_OG, k)
+    true_O = taxonomy.index_of(names, rank)
+    rank_O, probability_O = rank_of(scores_OG, true_O)
+    return {
+        f"{rank}_index": _fixed_lists(order_Ok.astype(np.int32)),
+        f"{rank}_probability": _fixed_lists(np.take_along_axis(scores_OG, order_Ok, axis=1).astype(np.float32)),
+        f"true_{rank}": pa.array(names, pa.string()),
+        f"true_{rank}_index": pa.array(true_O.astype(np.int32)),
+        f"true_{rank}_probability": pa.array(probability_O.astype(np.float32)),
+        f"true_{rank}_rank": pa.array(rank_O.astype(np.int32)),
+    }
+
+
+def top_k(scores_OG: NDArray[np.floating], k: int) -> NDArray[np.int64]:
+    """Positions [O, k] of the k largest scores of each row, falling; equal scores stand in the order of their index.
+
+    >>> top_k(np.array([[0.1, 0.4, 0.1, 0.4]]), 3)
+    array([[1, 3, 0]])
+    """
+    groups = scores_OG.shape[1]
+    if k >= groups:
+        return np.argsort(-scores_OG, axis=1, kind="stable")[:, :k]
+    # argpartition alone may choose the wrong one of several equal scores at the cut, so the few rows with such a tie are sorted.
+    candidates = np.sort(np.argpartition(-scores_OG, k - 1, axis=1)[:, :k], axis=1)
+    values = np.take_along_axis(scores_OG, candidates, axis=1)
+    cut = values.min(axis=1, keepdims=True)
+    tied = np.flatnonzero((scores_OG >= cut).sum(axis=1) > k)
+    order = np.take_along_axis(candidates, np.argsort(-values, axis=1, kind="stable"), axis=1)
+    order[tied] = np.argsort(-scores_OG[tied], axis=1, kind="stable")[:, :k]
+    return order
+
+
+def rank_of(
+    scores_OG: NDArray[np.floating], true_O: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    """Rank [O] from 1 and score [O] of the true taxon, ties by index; both 0 where `true_O` is -1.
+
+    >>> rank_of(np.array([[0.5, 0.5, 0.0]]), np.array([1]))
+    (array([2]), array([0.5]))
+    """
+    rows = len(true_O)
+    if not scores_OG.shape[1]:
+        return np.zeros(rows, dtype=np.int64), np.zeros(rows)
+    known = true_O >= 0
+    column = np.where(known, true_O, 0)
+    score_O = scores_OG[np.arange(rows), column]
+    above = (scores_OG > score_O[:, None]).sum(axis=1)
+    equal_before = ((scores_OG == score_O[:, None]) & (np.arange(scores_OG.shape[1]) < column[:, None])).sum(axis=1)
+    return np.where(known, 1 + above + equal_before, 0), np.where(known, score_O, 0.0)
+
+
+def _fixed_lists(values_Ok: NDArray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values_Ok.reshape(-1)), values_Ok.shape[1])

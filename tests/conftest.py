@@ -1,0 +1,25 @@
+"""Shared by all tests: where the real data lies, one Hypothesis profile, and the guard before anything imports torchvision."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import taxakey.torchvision_guard  # noqa: F401  before timm, Lightning, torchmetrics and hierarchicalsoftmax are imported
+from hypothesis import settings
+
+# The first torch call takes longer than Hypothesis' default deadline of 200 ms.
+settings.register_profile("taxakey", deadline=None, max_examples=50, derandomize=True)
+settings.load_profile("taxakey")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real pictures, archives and weights; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("TAXAKEY_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder} (set TAXAKEY_DATA)")
+    return folder
