@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
 import taxakey.torchvision_guard  # noqa: F401  before timm, Lightning, torchmetrics and hierarchicalsoftmax are imported
+
+import pytest
 from hypothesis import settings
 
 # The first torch call takes longer than Hypothesis' default deadline of 200 ms.
@@ -23,3 +24,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder} (set TAXAKEY_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sheets_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished dataset of 160 small simulated sheets, made once; tests only read it."""
+    from taxakey.artifacts import Plan
+    from taxakey.dataset.build import BuildOptions, build
+    from taxakey.records.sample import SampleOptions, sample
+    from taxakey.records.sources import read_source
+    from taxakey.records.splits import split
+
+    folder = tmp_path_factory.mktemp("sheets")
+    sample(folder / "herbarium", SampleOptions(sheets=160, species=8, size=96, seed=1))
+    observations = split(read_source(folder / "herbarium" / "archive.zip"))
+    observations.write(folder / "records", Plan("records"))
+    build(folder / "records", folder / "dataset", BuildOptions(longest_edge=96))
+    return folder / "dataset"

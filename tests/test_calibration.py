@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import log_softmax
+
 from taxakey.calibration import Calibration, fit_calibration, mean_by_observation
 from taxakey.errors import BadInput
 

@@ -74,7 +74,7 @@ class ExportMismatch(TaxakeyError):
     """The exported model gives other answers than the trained one."""
 
 
-class needs_extra:  # noqa: N801 - reads as a phrase: `with needs_extra("serve"): import fastapi`
+class needs_extra:
     """Turn a failed import inside the block into the line that installs the extra."""
 
     def __init__(self, extra: str) -> None:
@@ -82,10 +82,6 @@ class needs_extra:  # noqa: N801 - reads as a phrase: `with needs_extra("serve")
 
     def __enter__(self) -> None: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if isinstance(error, ModuleNotFoundError):
-            raise MissingExtra(
-                f"the package {error.name!r} isn't installed; run: pip install 'taxakey[{self.extra}]'"
-            ) from error
+            raise MissingExtra(f"the package {error.name!r} isn't installed; run: pip install 'taxakey[{self.extra}]'") from error

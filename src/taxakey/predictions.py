@@ -83,6 +83,10 @@ class Predictions:
         rows = len(probabilities_OC)
         if probabilities_OC.shape[1] != len(taxonomy):
             raise BadInput(f"scores for {probabilities_OC.shape[1]} classes, where the taxonomy has {len(taxonomy)}")
+        if not np.isfinite(probabilities_OC).all():
+            raise BadInput(
+                "probabilities that aren't finite numbers: the model diverged; train it again with a lower learning rate"
+            )
         truth = truth or Truth.unknown(rows)
         columns: dict[str, pa.Array] = {
             "observation_id": pa.array(observation_ids, pa.string()),
@@ -98,7 +102,7 @@ class Predictions:
             if poisonous is None
             else pa.array(probabilities_OC[:, poisonous].sum(1).astype(np.float32))
         )
-        stored = np.asarray(columns["species_probability"].values).reshape(rows, -1).sum(1)
+        stored = np.asarray(columns["species_probability"].values).reshape(rows, min(k, len(taxonomy))).sum(1)
         total = probabilities_OC.sum(1)
         columns["tail"] = pa.array(np.maximum(total - stored, 0).astype(np.float32))
         columns["logsumexp"] = (
@@ -146,7 +150,7 @@ class Predictions:
     def _lists(self, column: str) -> NDArray:
         array = self.table.column(column).combine_chunks()
         flat = array.flatten().to_numpy(zero_copy_only=False)
-        return flat.reshape(len(array), -1) if len(array) else flat.reshape(0, 0)
+        return flat.reshape(len(array), len(flat) // max(len(array), 1))
 
     # ---- files ----
 
@@ -205,9 +209,7 @@ def top_k(scores_OG: NDArray[np.floating], k: int) -> NDArray[np.int64]:
     return order
 
 
-def rank_of(
-    scores_OG: NDArray[np.floating], true_O: NDArray[np.integer]
-) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+def rank_of(scores_OG: NDArray[np.floating], true_O: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
     """Rank [O] from 1 and score [O] of the true taxon, ties by index; both 0 where `true_O` is -1.
 
     >>> rank_of(np.array([[0.5, 0.5, 0.0]]), np.array([1]))
@@ -224,5 +226,7 @@ def rank_of(
     return np.where(known, 1 + above + equal_before, 0), np.where(known, score_O, 0.0)
 
 
-def _fixed_lists(values_Ok: NDArray) -> pa.FixedSizeListArray:
+def _fixed_lists(values_Ok: NDArray) -> pa.Array:
+    if not values_Ok.shape[1]:  # no taxon of this rank is known; pyarrow has no lists of fixed size 0
+        return pa.array([[]] * len(values_Ok), pa.list_(pa.from_numpy_dtype(values_Ok.dtype)))
     return pa.FixedSizeListArray.from_arrays(pa.array(values_Ok.reshape(-1)), values_Ok.shape[1])

@@ -4,8 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from taxakey.losses.cross_entropy import CrossEntropy, CrossEntropyOptions
 from torch.testing import assert_close
+
+from taxakey.losses.cross_entropy import CrossEntropy, CrossEntropyOptions
 
 
 @given(st.floats(0, 0.9), st.integers(2, 9))

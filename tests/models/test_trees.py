@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.testing import assert_close
+
 from taxakey.losses.cross_entropy import CrossEntropy
 from taxakey.models.heads import BottleneckHead, Head, LinearHead
 from taxakey.models.trees import TreeHead, TreeOptions, build_head, class_positions
 from taxakey.taxonomy import Taxonomy
-from torch.testing import assert_close
 
 NAMES = ["Bellis annua", "Acer rubrum", "Aster alpinus", "Quercus robur", "Acer opalus"]
 FAMILY = {"Bellis": "Asteraceae", "Aster": "Asteraceae", "Acer": "Sapindaceae", "Quercus": "Fagaceae"}

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import taxakey.torchvision_guard  # noqa: F401  before timm
+
 import timm
 import torch
 from torch import Tensor, nn

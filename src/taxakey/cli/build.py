@@ -1,0 +1,45 @@
+"""`taxakey build`: records -> a dataset of checked pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def build(
+    records: Annotated[Path, typer.Argument(help="Folder that `taxakey records` wrote.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
+    longest_edge: Annotated[int, typer.Option(help="Pictures are made no larger than this, in pixels.")] = 512,
+    workers: Annotated[int | None, typer.Option(help="Threads; by default as many as there are cores.")] = None,
+) -> None:
+    """Decode, check and shrink the pictures of records into Parquet shards; an interrupted build goes on where it stopped.
+
+    Example: taxakey build work/records work/dataset --longest-edge 384
+    """
+    from taxakey.dataset.build import BuildOptions
+    from taxakey.dataset.build import build as build_dataset
+
+    counts = build_dataset(records, out, BuildOptions(longest_edge=longest_edge), workers=workers).counts
+    typer.echo(f"train {counts['train']:,}, validation {counts['validation']:,}, test {counts['test']:,} pictures")
+    typer.echo(f"{counts['classes']:,} classes")
+    if counts["untrained_species"]:
+        typer.echo(f"{counts['untrained_species']:,} species have no training picture and are no classes")
+    if counts["failures"]:
+        typer.echo(f"{counts['failures']:,} pictures can't be used:")
+        for reason, number in _reasons(out):
+            typer.echo(f"  {number:,}: {reason}")
+        typer.echo(f"they are listed in {out / 'failures.parquet'}")
+    typer.echo(f"dataset: {out}")
+
+
+def _reasons(out: Path) -> list[tuple[str, int]]:
+    """The five most frequent reasons; numbers in them, which differ from picture to picture, don't make them different."""
+    import re
+    from collections import Counter
+
+    import pyarrow.parquet as pq
+
+    reasons = pq.read_table(out / "failures.parquet", columns=["reason"])["reason"].to_pylist()
+    return Counter(re.sub(r"\d[\d,.]*", "…", reason.split(" (")[0].split(";")[0]) for reason in reasons).most_common(5)

@@ -1,0 +1,161 @@
+"""`taxakey identify`: names for photographs on disk."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from taxakey.errors import BadImage
+    from taxakey.serving.answers import Answer
+    from taxakey.serving.formats import Format
+    from taxakey.serving.identifier import Identifier
+
+FormatName = Literal["table", "csv", "jsonl", "dwc"]
+
+
+def identify(
+    model: Annotated[Path, typer.Argument(help="A run, its model/ folder or an exported bundle.")],
+    photographs: Annotated[list[str], typer.Argument(help="Files, folders (with all below them) and quoted patterns.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write here as pictures are done; a rerun goes on with the rest of them.")
+    ] = None,
+    format: Annotated[
+        FormatName | None,
+        typer.Option(help="How to write: `dwc` is Darwin Core identifications. By default what --out ends with, else a table."),
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="How many names for each; 5, for dwc 1.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures computed at once.")] = 32,
+    by: Annotated[
+        Literal["photograph", "folder"],
+        typer.Option(help="One answer for each photograph, or for all of a folder (one specimen)."),
+    ] = "photograph",
+) -> None:
+    """Name the species in photographs. Ends with status 2 when a picture couldn't be read; the others are named all the same.
+
+    Example: taxakey identify bundle/ photographs/ --out names.csv
+    """
+    from taxakey.errors import BadInput
+    from taxakey.serving.answer_file import printable_name
+    from taxakey.serving.formats import FORMATS
+    from taxakey.serving.identifier import load
+    from taxakey.serving.photographs import by_folder, find_photographs
+
+    chosen = format or _by_suffix(out)
+    if chosen == "table" and out is not None:
+        raise BadInput("--format table is for the screen; with --out choose csv, jsonl or dwc")
+    paths = find_photographs(photographs)
+    specimens: Mapping[Path, list[Path]] = by_folder(paths) if by == "folder" else {path: [path] for path in paths}
+    named = {printable_name(path): files for path, files in specimens.items()}
+    identifier = load(model, device=device)
+    if chosen == "table":
+        failures = _to_screen(identifier, named, top or 5, batch_size)
+    elif out is None:
+        failures = _to_stdout(identifier, named, FORMATS[chosen], top, batch_size)
+    else:
+        failures = _to_file(identifier, named, FORMATS[chosen], top, batch_size, out)
+    _report(failures, len(named), out)
+
+
+def _by_suffix(out: Path | None) -> FormatName:
+    if out is None:
+        return "table"
+    return "jsonl" if out.suffix.lower() in (".jsonl", ".ndjson") else "csv"
+
+
+def _to_screen(identifier: Identifier, named: Mapping[str, list[Path]], top: int, batch_size: int) -> list[tuple[str, BadImage]]:
+    from rich.console import Console
+
+    from taxakey.errors import BadImage
+    from taxakey.progress import track
+
+    results = zip(named, identifier.identify_each(named.values(), top=top, batch_size=batch_size), strict=True)
+    answers: list[tuple[str, Answer]] = []
+    failures: list[tuple[str, BadImage]] = []
+    for name, (_, answer) in track(results, "Identifying", total=len(named)):
+        if isinstance(answer, BadImage):
+            failures.append((name, answer))
+        else:
+            answers.append((name, answer))
+    if answers:
+        Console().print(_table(answers))
+    return failures
+
+
+def _table(answers: list[tuple[str, Answer]]) -> object:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("photograph", overflow="fold")
+    for column in ("species", "family"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("probability", justify="right", no_wrap=True)
+    table.add_column("")
+    for name, answer in answers:
+        for place, taxon in enumerate(answer.species):
+            photograph, doubt = (escape(name), "unsure" if answer.unsure else "") if place == 0 else ("", "")
+            species = f"[italic]{escape(taxon.scientific_name)}[/italic]"
+            table.add_row(photograph, species, escape(taxon.family), f"{taxon.probability:.1%}", doubt)
+        table.add_section()
+    return table
+
+
+def _to_stdout(
+    identifier: Identifier, named: Mapping[str, list[Path]], format: Format, top: int | None, batch_size: int
+) -> list[tuple[str, BadImage]]:
+    from taxakey.errors import BadImage
+
+    failures = []
+    sys.stdout.write(format.header())
+    results = identifier.identify_each(named.values(), top=top or format.default_top, batch_size=batch_size)
+    for name, (_, answer) in zip(named, results, strict=True):
+        if isinstance(answer, BadImage):
+            failures.append((name, answer))
+        else:
+            sys.stdout.write(format.text(name, answer, identifier.fingerprint))
+    return failures
+
+
+def _to_file(
+    identifier: Identifier, named: Mapping[str, list[Path]], format: Format, top: int | None, batch_size: int, out: Path
+) -> list[tuple[str, BadImage]]:
+    from taxakey.errors import BadImage
+    from taxakey.progress import track
+    from taxakey.serving.answer_file import AnswerFile, write_failures
+
+    top = top or format.default_top
+    failures: list[tuple[str, BadImage]] = []
+    rows_each = min(top, len(identifier.taxonomy))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with AnswerFile(out, format, rows_each=rows_each, fingerprint=identifier.fingerprint) as file:
+        left = {name: files for name, files in named.items() if name not in file.done}
+        done = len(named) - len(left)
+        results = zip(left, identifier.identify_each(left.values(), top=top, batch_size=batch_size), strict=True)
+        for count, (name, (_, answer)) in enumerate(track(results, "Identifying", total=len(named), done=done), start=1):
+            if isinstance(answer, BadImage):
+                failures.append((name, answer))
+            else:
+                file.write(name, answer)
+            if count % batch_size == 0:
+                file.flush()
+    write_failures(out, [(name, str(error)) for name, error in failures])
+    before = f" ({done:,} of them by an earlier run)" if done else ""
+    print(f"{out}: {len(named) - len(failures):,} identified{before}")
+    return failures
+
+
+def _report(failures: list[tuple[str, BadImage]], total: int, out: Path | None) -> None:
+    """List what couldn't be read, and end with status 2 when there was any."""
+    from taxakey.errors import BadImage
+
+    for _, error in failures:
+        print(error, file=sys.stderr)
+    if failures:
+        where = f"; they stand in {out.name}.failures.csv too" if out else ""
+        raise BadImage(f"{len(failures):,} of {total:,} couldn't be read and have no answer{where}")

@@ -1,0 +1,59 @@
+"""The command `taxakey`. Exit status: 0 done, 1 a bug (with a traceback), 2 the input was bad (with one line that says how)."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from taxakey import __version__, progress
+from taxakey.cli.build import build
+from taxakey.cli.embed import embed
+from taxakey.cli.evaluate import evaluate
+from taxakey.cli.export import export
+from taxakey.cli.identify import identify
+from taxakey.cli.journey import journey
+from taxakey.cli.predict import predict
+from taxakey.cli.records import records
+from taxakey.cli.sample import sample
+from taxakey.cli.serve import serve
+from taxakey.cli.train import train
+from taxakey.errors import TaxakeyError
+
+app = typer.Typer(
+    help="From records and photographs of organisms to a model that names new photographs, says how sure it is, and serves "
+    "the answer. The stages, in order: sample or your own data, records, build, embed, train, predict, evaluate, export, serve; "
+    "journey walks them all in one go.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: readable in logs, and faster to start
+    pretty_exceptions_enable=False,  # a bug shows Python's own traceback
+)
+
+for _command in (journey, sample, records, build, embed, train, predict, evaluate, identify, export, serve):
+    app.command()(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"taxakey {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    progress.show()
+
+
+def main() -> None:
+    """Run the command; an error meant for people is one line on stderr and status 2."""
+    try:
+        app()
+    except TaxakeyError as error:
+        print(f"taxakey: {error}", file=sys.stderr)
+        sys.exit(2)

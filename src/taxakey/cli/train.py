@@ -1,0 +1,33 @@
+"""`taxakey train`: a run by a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    dataset: Annotated[Path, typer.Argument(help="A finished dataset (from `taxakey build`).")],
+    out: Annotated[Path, typer.Argument(help="Folder for the run: model, curves, checkpoints.")],
+    recipe: Annotated[str, typer.Option(help="A recipe file or the name of a built-in one.")],
+    embeddings: Annotated[Path | None, typer.Option(help="Vectors (from `taxakey embed`), for `train: head`.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Pretrained weights: a file, `hub` or `none`; else the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+) -> None:
+    """Train by a recipe and calibrate on validation; an interrupted run goes on after its last epoch.
+
+    Example: taxakey train dataset/ run/ --recipe frozen-linear --embeddings vectors/
+    """
+    from taxakey.cli.device import resolve_device
+    from taxakey.models.backbones import quiet_timm
+    from taxakey.training.loop import train as fit
+    from taxakey.training.recipe import read_recipe
+
+    quiet_timm()
+    chosen = read_recipe(recipe).with_weights(weights).with_seed(seed)
+    fit(dataset, chosen, out, embeddings_folder=embeddings, device=resolve_device(device))
+    print((out / "model" / "README.md").read_text(encoding="utf-8"))
+    print(f"model: {out / 'model'}   curves: {out / 'curves.csv'}")

@@ -1,0 +1,285 @@
+"""Builds a dataset: every picture of the records is decoded, checked, made no larger than needed and put into a Parquet shard.
+
+A shard depends on nothing but the records, the options and its pictures, so an interrupted build goes on with the shards that are
+missing and ends with the same bytes. A picture that can't be used is a row of failures.parquet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from hashlib import md5
+from itertools import chain
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import simplejpeg
+
+from taxakey.artifacts import Manifest, Plan, finish, hash_of, open_atomically, read_manifest, start, write_parquet
+from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_orientation, read_picture
+from taxakey.errors import BadImage, BadInput, BadRecords
+from taxakey.progress import track
+from taxakey.records.table import SCHEMA as RECORD_SCHEMA
+from taxakey.records.table import Observations
+from taxakey.taxonomy import HIGHER_RANKS, Taxonomy
+
+PARTS = ("train", "validation", "test")
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+SCHEMA = pa.schema([("image", IMAGE), *RECORD_SCHEMA, ("width", pa.int32()), ("height", pa.int32())])
+FAILURES = pa.schema([(name, pa.string()) for name in ("image_id", "occurrenceID", "path", "reason")])
+
+_ROW_GROUP = 100
+_KEPT_COLOURS = ("YCbCr", "RGB", "Gray")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Sizes in pixels; `quality` of JPEG, 1 to 100; a picture with an edge below `min_edge` is refused."""
+
+    longest_edge: int = 512
+    quality: int = 90
+    rows_per_shard: int = 1000
+    min_edge: int = 8
+    max_bytes: int = MAX_BYTES
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if self.longest_edge < self.min_edge or self.min_edge < 1:
+            raise BadInput(
+                f"longest_edge is {self.longest_edge} and min_edge {self.min_edge}; 1 ≤ min_edge ≤ longest_edge is needed"
+            )
+        if not 1 <= self.quality <= 100 or self.rows_per_shard < 1:
+            raise BadInput(f"quality is {self.quality} (1 to 100) and rows_per_shard {self.rows_per_shard} (1 or more)")
+
+
+def build(
+    records_folder: Path | str, out: Path | str, options: BuildOptions | None = None, *, workers: int | None = None
+) -> Manifest:
+    """Make the artifact "dataset" in `out` from the artifact "records", with `workers` threads (default: the cores at hand).
+
+    Raises BadRecords when the records have no split, or not one training picture can be used.
+    """
+    records_folder, out, options = Path(records_folder), Path(out), options or BuildOptions()
+    records = Observations.read(records_folder).table
+    if without := records["split"].null_count:
+        raise BadRecords(f"{records_folder}: {without:,} pictures have no split; write the records again with `taxakey records`")
+    plan = Plan("dataset", {"records": hash_of(records_folder)}, asdict(options))
+    if start(out, plan) == "finished":
+        return read_manifest(out, "dataset")
+    shards = plan_shards(records, options.rows_per_shard)
+    _write_missing_shards(out, shards, options, workers or default_workers())
+    failures = _collect_failures(out)
+    write_parquet(out / "failures.parquet", failures)
+    rows = {part: _read_names(out, part) for part in PARTS}
+    if not len(rows["train"]):
+        raise BadRecords(f"{records_folder}: not one training picture can be used; {out / 'failures.parquet'} says why")
+    taxonomy, notes = classes_of(rows["train"])
+    write_parquet(out / "taxonomy.parquet", taxonomy.table)
+    untrained = set(chain(*(table["scientificName"].to_pylist() for table in rows.values()))) - set(taxonomy.names)
+    counts = {part: len(table) for part, table in rows.items()}
+    counts |= {"failures": len(failures), "classes": len(taxonomy), "untrained_species": len(untrained)}
+    return finish(out, plan, counts=counts, taxonomy=taxonomy.fingerprint, notes=notes)
+
+
+def default_workers() -> int:
+    """The cores that this process may use: decoding, resizing and encoding all run outside Python's lock."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# ---- which row goes into which shard ----
+
+
+def plan_shards(records: pa.Table, rows_per_shard: int) -> dict[str, pa.Table]:
+    """File name of each shard -> its rows. At least one shard a part, so that an empty part can be opened too.
+
+    Rows stand in the order of a hash of their observation: pictures of one observation lie together, classes are mixed.
+    """
+    digests = pa.array([md5(name.encode(), usedforsecurity=False).hexdigest() for name in records["occurrenceID"].to_pylist()])
+    ordered = records.append_column("_digest", digests).sort_by([("_digest", "ascending"), ("image_id", "ascending")])
+    ordered = ordered.drop_columns(["_digest"])
+    shards = {}
+    for part in PARTS:
+        rows = ordered.filter(pc.equal(ordered["split"], part))
+        number = max(1, ceil(rows.num_rows / rows_per_shard))
+        for shard in range(number):
+            shards[f"{part}-{shard:05}-of-{number:05}.parquet"] = rows.slice(shard * rows_per_shard, rows_per_shard)
+    return shards
+
+
+def shards_of(folder: Path, part: str) -> list[Path]:
+    """The shards of a part in their order."""
+    return sorted((folder / "data").glob(f"{part}-[0-9]*-of-[0-9]*.parquet"))
+
+
+# ---- pictures ----
+
+
+class Picture(NamedTuple):
+    """A picture as it is stored, or the reason why it isn't."""
+
+    data: bytes
+    width: int
+    height: int
+    reason: str | None = None
+
+
+def prepare(path: str | None, options: BuildOptions) -> Picture:
+    """Read, check and shrink one picture; never raises for a bad one.
+
+    A JPEG that is upright and small enough keeps its bytes (it was decoded all the same, so it is whole), and with them its
+    metadata; anything else is encoded anew, its longest edge at most `longest_edge`, shrunk by averaging areas.
+    """
+    if path is None:
+        return Picture(b"", 0, 0, "only an address is known, no local file; fetch the picture and name its path")
+    try:
+        data, name = read_picture(path, max_bytes=options.max_bytes)
+        size = _jpeg_size(data)
+        edge = None if size is None else max(1, round(min(size) * options.longest_edge / max(size)))
+        image = decode(data, name=name, max_bytes=options.max_bytes, max_pixels=options.max_pixels, target_edge=edge)
+    except BadImage as error:
+        return Picture(b"", 0, 0, str(error).removeprefix(f"{path}: "))
+    height, width = size or image.shape[:2]
+    if min(height, width) < options.min_edge:
+        return Picture(b"", 0, 0, f"{width} × {height} pixels, below the least edge of {options.min_edge}")
+    ratio = min(1.0, options.longest_edge / max(height, width))
+    if ratio == 1 and _may_stay(data):
+        return Picture(data, width, height)
+    height, width = max(1, round(height * ratio)), max(1, round(width * ratio))
+    if image.shape[:2] != (height, width):
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    encoded = simplejpeg.encode_jpeg(image, quality=options.quality, colorspace="RGB", colorsubsampling="420")
+    return Picture(encoded, width, height)
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width of an upright JPEG before it is decoded, and so before it comes back smaller; None for anything else."""
+    try:
+        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+    except ValueError:
+        return None
+    return (width, height) if jpeg_orientation(data) >= 5 else (height, width)
+
+
+def _may_stay(data: bytes) -> bool:
+    """Whether every reader shows these bytes as we do."""
+    try:
+        colours = simplejpeg.decode_jpeg_header(data)[2]
+    except ValueError:
+        return False
+    return colours in _KEPT_COLOURS and jpeg_orientation(data) == 1
+
+
+# ---- shards ----
+
+
+def _write_missing_shards(out: Path, shards: Mapping[str, pa.Table], options: BuildOptions, workers: int) -> None:
+    missing = {name: rows for name, rows in shards.items() if not (out / "data" / name).is_file()}
+    total = sum(rows.num_rows for rows in shards.values())
+    done = total - sum(rows.num_rows for rows in missing.values())
+    for leftover in (out / "data").glob(".*.partial"):
+        leftover.unlink()  # of a run that was killed while it wrote
+    pool = ThreadPoolExecutor(workers)
+    try:
+        progress = track(_prepared(pool, missing, options), "pictures", total=total, done=done)
+        for name, rows in missing.items():
+            write_shard(out / "data" / name, rows, [next(progress) for _ in range(rows.num_rows)])
+        next(progress, None)  # lets the display end
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, nobody wants to wait for the rest of the shard
+
+
+def _prepared(pool: ThreadPoolExecutor, shards: Mapping[str, pa.Table], options: BuildOptions) -> Iterator[Picture]:
+    for rows in shards.values():
+        yield from pool.map(lambda path: prepare(path, options), rows["path"].to_pylist())
+
+
+def write_shard(file: Path, rows: pa.Table, pictures: list[Picture]) -> None:
+    """One Parquet file with the good pictures; the bad ones are listed in its metadata until the end of the build.
+
+    So a shard and its failures appear together or not at all.
+    """
+    failures = [
+        {"image_id": image, "occurrenceID": observation, "path": path, "reason": picture.reason}
+        for image, observation, path, picture in zip(
+            *(rows[name].to_pylist() for name in FAILURES.names[:3]), pictures, strict=True
+        )
+        if picture.reason
+    ]
+    good = [picture for picture in pictures if not picture.reason]
+    kept = rows.filter(pa.array([not picture.reason for picture in pictures], pa.bool_()))
+    images = [
+        {"bytes": picture.data, "path": f"{name}.jpg"} for picture, name in zip(good, kept["image_id"].to_pylist(), strict=True)
+    ]
+    sizes = ([picture.width for picture in good], [picture.height for picture in good])
+    columns = [pa.array(images, IMAGE), *kept.columns, *(pa.array(size, pa.int32()) for size in sizes)]
+    metadata = {"huggingface": json.dumps({"info": {"features": _features()}}), "taxakey.failures": json.dumps(failures)}
+    table = pa.table(columns, schema=SCHEMA.with_metadata(metadata))
+    texts = [name for name in SCHEMA.names if name != "image"]
+    with open_atomically(file) as aside:  # JPEGs don't shrink, and statistics of them would be pictures in the footer
+        pq.write_table(
+            table, aside, row_group_size=_ROW_GROUP, use_dictionary=texts, write_statistics=texts,
+            compression={**dict.fromkeys(texts, "zstd"), "image.bytes": "none", "image.path": "zstd"},
+        )  # fmt: skip
+
+
+def _features() -> dict[str, Any]:
+    """The columns as the package `datasets` names their types."""
+    names = {pa.string(): "string", pa.bool_(): "bool", pa.int32(): "int32", pa.float64(): "float64"}
+    columns = {field.name: {"dtype": names[field.type], "_type": "Value"} for field in SCHEMA if field.name != "image"}
+    return {"image": {"_type": "Image"}, **columns}
+
+
+def _collect_failures(out: Path) -> pa.Table:
+    shards = chain(*(shards_of(out, part) for part in PARTS))
+    found = [json.loads((pq.read_schema(shard).metadata or {})[b"taxakey.failures"]) for shard in shards]
+    return pa.Table.from_pylist(list(chain(*found)), schema=FAILURES)
+
+
+def _read_names(out: Path, part: str) -> pa.Table:
+    columns = ["scientificName", "scientificNameAuthorship", "taxonID", *HIGHER_RANKS, "vernacularName", "poisonous"]
+    return pa.concat_tables([pq.read_table(shard, columns=columns).replace_schema_metadata() for shard in shards_of(out, part)])
+
+
+# ---- classes ----
+
+
+def classes_of(rows: pa.Table) -> tuple[Taxonomy, tuple[str, ...]]:
+    """The species of the training pictures with what most of their records say of each; and notes on what had to give way.
+
+    A tie goes to the value that sorts first. A genus belongs to the family that most of its pictures name.
+    """
+    columns = [name for name in rows.column_names if name != "scientificName"]
+    classes = [{"scientificName": name} for name in sorted(set(rows["scientificName"].to_pylist()))]
+    for column in columns:
+        values = _majority(rows, "scientificName", column)
+        for row in classes:
+            row[column] = values.get(row["scientificName"])
+    family_of = _majority(pa.table({name: rows[name] for name in ("genus", "family")}), "genus", "family")
+    moved = 0
+    for row in classes:
+        family = family_of.get(row["genus"], row["family"]) if row["genus"] else row["family"]
+        moved += bool(row["family"]) and family != row["family"]
+        row["family"] = family
+    notes = (f"{moved} species were given the family that most pictures of their genus name",) if moved else ()
+    return Taxonomy.from_rows(classes), notes
+
+
+def _majority(rows: pa.Table, key: str, column: str) -> dict[Any, Any]:
+    """The most frequent value of `column` for each value of `key`, nulls left out."""
+    votes: dict[Any, Counter[Any]] = {}
+    pairs = rows.select([key, column]).group_by([key, column]).aggregate([([], "count_all")])
+    for owner, value, count in zip(*(pairs[name].to_pylist() for name in (key, column, "count_all")), strict=True):
+        if owner is not None and value is not None:
+            votes.setdefault(owner, Counter())[value] += count
+    return {owner: min(counted, key=lambda value: (-counted[value], str(value))) for owner, counted in votes.items()}

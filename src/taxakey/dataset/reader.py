@@ -1,0 +1,156 @@
+"""A dataset on disk, opened for reading: its parts, classes, and any picture by its number.
+
+Shapes: N images, C classes.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from taxakey.artifacts import Manifest, hash_of, open_atomically, read_manifest
+from taxakey.dataset.build import PARTS, shards_of
+from taxakey.errors import ArtifactError, BadInput, MissingArtifact
+from taxakey.predictions import Truth
+from taxakey.taxonomy import Taxonomy
+
+_BATCH_ROWS = 256
+_copying = threading.Lock()
+
+
+class Dataset:
+    """A finished dataset; open it with `Dataset.open`."""
+
+    def __init__(self, folder: Path, manifest: Manifest, taxonomy: Taxonomy) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.taxonomy = taxonomy
+        self._parts: dict[str, Part] = {}
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Dataset:
+        """Raises MissingArtifact or ArtifactError where the folder isn't a finished dataset."""
+        folder = Path(folder)
+        manifest = read_manifest(folder, "dataset")
+        return cls(folder, manifest, Taxonomy.read(folder / "taxonomy.parquet"))
+
+    def part(self, name: str) -> Part:
+        """The pictures of "train", "validation" or "test"; raises BadInput for another name."""
+        if name not in PARTS:
+            raise BadInput(f"{name!r} is no part of a dataset; one of {', '.join(PARTS)}")
+        if name not in self._parts:
+            self._parts[name] = Part(self.folder, name, self.taxonomy)
+        return self._parts[name]
+
+    def train_counts(self) -> NDArray[np.int64]:
+        """Training pictures of each class, [C]; every class has at least one."""
+        return np.bincount(self.part("train").class_index, minlength=len(self.taxonomy)).astype(np.int64)
+
+
+class Part:
+    """The pictures of one part, in the order of its shards. Can be pickled; a copy opens the files for itself."""
+
+    def __init__(self, folder: Path, name: str, taxonomy: Taxonomy) -> None:
+        self.folder = folder
+        self.name = name
+        self.taxonomy = taxonomy
+        self.table = _read_columns(folder, name)
+        self._store: _Pictures | None = None
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_store": None}  # a memory map can't travel to another process
+
+    @cached_property
+    def class_index(self) -> NDArray[np.int64]:
+        """Class of each picture, [N]; -1 where its species isn't in the taxonomy (no training picture)."""
+        return self.taxonomy.index_of(self.table.column("scientificName").to_pylist())
+
+    @cached_property
+    def image_ids(self) -> list[str]:
+        """image_id of each picture, [N]."""
+        return self.table.column("image_id").to_pylist()
+
+    @cached_property
+    def observation_ids(self) -> list[str]:
+        """occurrenceID of each picture, [N]; pictures of one observation stand together."""
+        return self.table.column("occurrenceID").to_pylist()
+
+    def truth(self) -> Truth:
+        """Names of each picture, [N]. A class has the taxonomy's parents, a species outside it those of its own record."""
+        return Truth(self.table.column("scientificName").to_pylist(), self._parents("genus"), self._parents("family"))
+
+    def _parents(self, rank: str) -> list[str | None]:
+        of_class = self.taxonomy.column(rank)
+        own = self.table.column(rank).to_pylist()
+        return [(of_class[index] if index >= 0 else name) or None for index, name in zip(self.class_index, own, strict=True)]
+
+    def image_bytes(self, index: int) -> bytes:
+        """The encoded picture number `index`. The first call makes the Arrow copy, if it isn't there."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"picture {index} of part {self.name!r}, which has {len(self)}")
+        if self._store is None:
+            self._store = _Pictures(_arrow_copy(self.folder, self.name))
+        return self._store[index]
+
+
+def _read_columns(folder: Path, name: str) -> pa.Table:
+    """All columns but the pictures."""
+    shards = shards_of(folder, name)
+    if not shards:
+        raise MissingArtifact(f"{folder / 'data'}: no shards of the part {name!r}; delete the folder and build it again")
+    schema = pq.read_schema(shards[0]).remove_metadata()
+    columns = [column for column in schema.names if column != "image"]
+    tables = [pq.read_table(shard, columns=columns).replace_schema_metadata() for shard in shards]
+    return pa.concat_tables(tables).combine_chunks()
+
+
+class _Pictures:
+    """Random access to a memory-mapped Arrow file with one column of bytes."""
+
+    def __init__(self, file: Path) -> None:
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        self._batches = [reader.get_batch(number).column(0) for number in range(reader.num_record_batches)]
+        self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)])
+
+    def __getitem__(self, index: int) -> bytes:
+        batch = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return bytes(self._batches[batch][index - int(self._starts[batch])].as_py())
+
+
+def _arrow_copy(folder: Path, name: str) -> Path:
+    """Path of the copy that fits this dataset, made when it's missing. Several processes may do so at once: the last one wins."""
+    file = folder / "arrow" / f"{name}.arrow"
+    dataset = hash_of(folder)
+    with _copying:
+        if file.is_file():
+            with pa.memory_map(str(file)) as source:
+                if (pa.ipc.open_file(source).schema.metadata or {}).get(b"dataset") == dataset.encode():
+                    return file
+        try:
+            _copy(folder, name, file, dataset)
+        except PermissionError as error:
+            raise ArtifactError(
+                f"{error.filename}: can't be written, and random access needs it; copy the dataset to a folder of your own"
+            ) from None
+    return file
+
+
+def _copy(folder: Path, name: str, file: Path, dataset: str) -> None:
+    schema = pa.schema([("bytes", pa.large_binary())], metadata={"dataset": dataset})
+    with open_atomically(file) as aside, pa.ipc.new_file(aside, schema) as writer:
+        for shard in shards_of(folder, name):
+            with pq.ParquetFile(shard) as source:
+                for batch in source.iter_batches(_BATCH_ROWS, columns=["image.bytes"]):
+                    data = batch.column("image").field("bytes").cast(pa.large_binary())
+                    writer.write_batch(pa.record_batch([data], schema=schema))

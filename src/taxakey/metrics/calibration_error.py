@@ -1,0 +1,75 @@
+"""Calibration: whether answers given with probability p are right in a share p of cases.
+
+Shapes: O observations, M bins that hold something.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from taxakey.errors import BadInput
+
+BINS = 15
+_SMALLEST = float(np.finfo(np.float32).tiny)  # the tables store float32: a stored 0 may be anything below this
+
+
+@dataclass(frozen=True)
+class ReliabilityPoint:
+    """One bin of a reliability curve: what was promised, what was kept, and for how many."""
+
+    confidence: float
+    accuracy: float
+    observations: int
+
+
+def reliability(confidence_O: ArrayLike, correct_O: ArrayLike, *, bins: int = BINS) -> list[ReliabilityPoint]:
+    """Mean confidence and share of right answers in `bins` groups of equal size, from the least sure to the surest.
+
+    Ties: equal confidences never come apart, they all go to the group of the first of them; so the order of rows doesn't
+    matter, a group may be larger than another, and there may be fewer groups than asked for. Empty groups don't appear.
+
+    >>> reliability([0.9, 0.2, 0.8, 0.3], [1, 0, 1, 1], bins=2)[0]
+    ReliabilityPoint(confidence=0.25, accuracy=0.5, observations=2)
+    """
+    confidence_O, correct_O = np.asarray(confidence_O, dtype=np.float64), np.asarray(correct_O, dtype=np.float64)
+    if not len(confidence_O) or bins < 1:
+        raise BadInput(f"reliability of {len(confidence_O)} answers in {bins} bins: at least one of each is needed")
+    first_of_equal_O = np.searchsorted(np.sort(confidence_O), confidence_O)
+    bin_O = first_of_equal_O * bins // len(confidence_O)
+    count_M = np.bincount(bin_O)
+    confidence_M, correct_M = np.bincount(bin_O, confidence_O), np.bincount(bin_O, correct_O)
+    return [
+        ReliabilityPoint(float(confidence_M[m] / count_M[m]), float(correct_M[m] / count_M[m]), int(count_M[m]))
+        for m in np.flatnonzero(count_M)
+    ]
+
+
+def expected_calibration_error(confidence_O: ArrayLike, correct_O: ArrayLike, *, bins: int = BINS) -> float:
+    """Mean distance between promised and kept, over groups of equal size weighted by what they hold (equal-mass ECE).
+
+    confidence_O: probability of the first answer; correct_O: whether it is right. 0 is perfect. Ties as in `reliability`.
+    Groups of equal size, because on a good model groups of equal width are nearly empty but for the last (Nixon et al., 2019).
+
+    >>> round(expected_calibration_error([0.9, 0.2, 0.8, 0.3], [1, 0, 1, 1], bins=2), 6)
+    0.2
+    """
+    points = reliability(confidence_O, correct_O, bins=bins)
+    rows = sum(point.observations for point in points)
+    return sum(point.observations * abs(point.confidence - point.accuracy) for point in points) / rows
+
+
+def negative_log_likelihood(true_probability_O: ArrayLike) -> float:
+    """Mean of -log(probability of the true taxon); only rows whose taxon the model holds belong here.
+
+    A probability stored as 0 counts as 1.2e-38, the smallest normal number of the table's float32.
+
+    >>> round(negative_log_likelihood([0.5, 0.25]), 6)
+    1.039721
+    """
+    true_probability_O = np.asarray(true_probability_O, dtype=np.float64)
+    if not len(true_probability_O):
+        raise BadInput("no row to measure: no true taxon is one of the model's")
+    return float(-np.log(np.maximum(true_probability_O, _SMALLEST)).mean())

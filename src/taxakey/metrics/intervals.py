@@ -1,0 +1,191 @@
+"""Intervals: how far a figure could have come out otherwise, had other observations been photographed.
+
+Shapes: O observations, R resamples, L classes present.
+
+Bootstrap over observations: draw O of the O observations with replacement, compute the figure, repeat; the interval holds the
+middle `level` of the results (percentile interval, Efron 1979), moved onto the figure where that is asked for. A resample is
+a vector of weights (how often each observation was drawn), so that a thousand resamples of a mean over classes are a few sums
+over a matrix and no loop over observations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from taxakey.errors import BadInput
+from taxakey.metrics.accuracy import Floats, Integers
+from taxakey.progress import track
+
+LEVEL = 0.95
+RESAMPLES = 1000
+_NUMBERS_AT_ONCE = 2**21  # weights held at a time: 8 MB, about what stays in a processor's cache
+
+Statistic = Callable[[NDArray[np.floating]], Floats]
+"""A figure computed for many resamples at once: weights [R, O] -> values [R]; NaN where a resample leaves it undefined."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with the interval that holds the middle `level` of its bootstrap distribution."""
+
+    value: float
+    low: float
+    high: float
+    level: float
+    resamples: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap(
+    statistics: Mapping[str, Statistic],
+    observations: int,
+    *,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+    centred: Collection[str] = (),
+) -> dict[str, Interval]:
+    """Percentile intervals of several figures of the same observations, all from the same resamples.
+
+    `value` is the figure itself (all weights one), not the mean of the resamples. Resamples in which a figure is undefined
+    (NaN) are left out of its interval. The same seed gives the same intervals.
+
+    `centred` names figures whose interval is moved by (value - mean of the resamples) and cut to the range 0 to 1. Macro F1
+    needs it: in a resample the F1 of small classes comes out lower than in the whole, so that its percentile interval lies too
+    low and may miss the value itself. Measured on simulated test parts, 300 each, nominal 95 %: 900 observations of 90 classes
+    88 % plain and 96 % centred, 3,000 of 1,000 Zipf classes 64 % and 87 %; for means over classes plain is the better one
+    (90 % against 87 % in the second case; with mostly single observations per class neither reaches 95 %).
+
+    Raises BadInput where there is nothing to resample or fewer than two resamples are asked for.
+
+    >>> right = np.array([1.0, 1.0, 0.0, 1.0])
+    >>> bootstrap({"top_1": mean_of(right)}, 4, resamples=200)["top_1"]
+    Interval(value=0.75, low=0.25, high=1.0, level=0.95, resamples=200)
+    """
+    if observations < 1 or resamples < 2 or not 0 < level < 1:
+        raise BadInput(
+            f"a bootstrap of {observations} observations, {resamples} resamples at level {level}: "
+            "it needs an observation, two resamples and a level between 0 and 1"
+        )
+    values = {name: float(statistic(np.ones((1, observations)))[0]) for name, statistic in statistics.items()}
+    drawn: dict[str, list[Floats]] = {name: [] for name in statistics}
+    chunk = max(1, _NUMBERS_AT_ONCE // observations)
+    generator = np.random.default_rng(seed)
+    starts = range(0, resamples, chunk)
+    for start in track(starts, "intervals", total=len(starts)):
+        weights_RO = _resampled_weights(generator, min(chunk, resamples - start), observations)
+        for name, statistic in statistics.items():
+            drawn[name].append(statistic(weights_RO))
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    intervals = {}
+    for name, value in values.items():
+        results_R = np.concatenate(drawn[name])
+        defined_R = results_R[~np.isnan(results_R)]
+        low, high = np.quantile(defined_R, tails) if len(defined_R) else (value, value)
+        if name in centred:
+            low, high = np.clip([low, high] + (value - defined_R.mean()), 0, 1)
+        intervals[name] = Interval(value, float(low), float(high), level, resamples)
+    return intervals
+
+
+def _resampled_weights(generator: np.random.Generator, resamples: int, observations: int) -> NDArray[np.floating]:
+    """How often each observation is drawn, [R, O]; each row sums to O."""
+    drawn_RO = generator.integers(0, observations, size=(resamples, observations))
+    drawn_RO += np.arange(resamples)[:, None] * observations
+    counts = np.bincount(drawn_RO.reshape(-1), minlength=resamples * observations)
+    return counts.reshape(resamples, observations).astype(np.float32)
+
+
+# ---- the figures as functions of weights ----
+
+
+def mean_of(values_O: ArrayLike) -> Statistic:
+    """Mean over observations, e.g. of `accuracy.hits`.
+
+    >>> float(mean_of([1, 0])(np.array([[3, 1]]))[0])
+    0.75
+    """
+    return ratio_of(values_O, np.ones(len(np.asarray(values_O))))
+
+
+def ratio_of(numerator_O: ArrayLike, denominator_O: ArrayLike) -> Statistic:
+    """Sum of one column over the sum of another, e.g. right answers among the answered; NaN where the latter is 0."""
+    numerator_O, denominator_O = np.asarray(numerator_O, dtype=np.float64), np.asarray(denominator_O, dtype=np.float64)
+
+    def statistic(weights_RO: NDArray[np.floating]) -> Floats:
+        divisor_R = weights_RO @ denominator_O
+        return np.where(divisor_R > 0, (weights_RO @ numerator_O) / np.where(divisor_R > 0, divisor_R, 1), np.nan)
+
+    return statistic
+
+
+def class_mean_of(values_O: ArrayLike, labels_O: Integers) -> Statistic:
+    """`accuracy.class_mean`: mean over the classes present of their means; rows with a negative label are left out.
+
+    >>> float(class_mean_of([1, 0, 1], np.array([7, 7, 4]))(np.array([[1, 1, 1]]))[0])
+    0.75
+    """
+    sums = _SumsByClass(labels_O)
+    values_O = np.asarray(values_O, dtype=np.float64)
+
+    def statistic(weights_RO: NDArray[np.floating]) -> Floats:
+        count_RL = sums(weights_RO)
+        total_RL = sums(weights_RO, values_O)
+        return _mean_where(total_RL / np.maximum(count_RL, 1), count_RL > 0)
+
+    return statistic
+
+
+def macro_f1_of(true_O: Integers, predicted_O: Integers) -> Statistic:
+    """`long_tail.macro_f1`: over the classes true or predicted IN the resample; rows with a negative label are left out.
+
+    >>> round(float(macro_f1_of(np.array([0, 0, 1]), np.array([0, 2, 1]))(np.array([[1, 1, 1]]))[0]), 6)
+    0.555556
+    """
+    true_O, predicted_O = np.asarray(true_O), np.asarray(predicted_O)
+    predicted_O = np.where(true_O >= 0, predicted_O, -1)
+    labels_L = np.union1d(true_O[true_O >= 0], predicted_O[predicted_O >= 0])
+    by_true, by_predicted = _SumsByClass(true_O, labels_L), _SumsByClass(predicted_O, labels_L)
+    right_O = (true_O == predicted_O).astype(np.float64)
+
+    def statistic(weights_RO: NDArray[np.floating]) -> Floats:
+        either_RL = by_true(weights_RO) + by_predicted(weights_RO)
+        right_RL = by_true(weights_RO, right_O)
+        return _mean_where(2 * right_RL / np.maximum(either_RL, 1), either_RL > 0)
+
+    return statistic
+
+
+class _SumsByClass:
+    """Sums weights [R, O] over the observations of each class, [R, L], in the order of `labels_L`."""
+
+    def __init__(self, labels_O: Integers, labels_L: Integers | None = None) -> None:
+        labels_O = np.asarray(labels_O)
+        labels_L = np.unique(labels_O[labels_O >= 0]) if labels_L is None else labels_L
+        known = np.flatnonzero(labels_O >= 0)
+        self.order = known[np.argsort(labels_O[known], kind="stable")]
+        present, self.starts = np.unique(labels_O[self.order], return_index=True)
+        self.columns = np.searchsorted(labels_L, present)
+        self.classes = len(labels_L)
+
+    def __call__(self, weights_RO: NDArray[np.floating], values_O: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
+        weights_RK = weights_RO[:, self.order]
+        if values_O is not None:
+            weights_RK = weights_RK * values_O[self.order].astype(weights_RO.dtype)
+        sums_RL = np.zeros((len(weights_RO), self.classes), dtype=weights_RO.dtype)
+        if len(self.starts):
+            sums_RL[:, self.columns] = np.add.reduceat(weights_RK, self.starts, axis=1)
+        return sums_RL
+
+
+def _mean_where(values_RL: NDArray[np.floating], counted_RL: NDArray[np.bool_]) -> Floats:
+    """Mean over the counted columns of each row, NaN where there are none."""
+    counted_R = counted_RL.sum(axis=1)
+    total_R = np.where(counted_RL, values_RL, 0).sum(axis=1, dtype=np.float64)
+    return np.where(counted_R > 0, total_R / np.maximum(counted_R, 1), np.nan)

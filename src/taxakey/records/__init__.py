@@ -1,0 +1,1 @@
+"""What was observed: tables of records, their names and their split; no torch."""

@@ -1,0 +1,1 @@
+"""Report -> report.json, report.md and one self-contained report.html."""

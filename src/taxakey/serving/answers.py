@@ -1,0 +1,151 @@
+"""Answers: ranked taxa with their probabilities at species, genus and family. No torch.
+
+Shapes: S specimens, C classes, G taxa of a rank, k answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxakey.calibration import Calibration
+from taxakey.predictions import top_k
+from taxakey.taxonomy import HIGHER_RANKS, RANKS, Taxonomy
+
+UNSURE_BELOW_UNMEASURED = 0.5
+"""Without a calibration no threshold was measured: an answer is then unsure unless it holds more than all others together."""
+
+
+@dataclass(frozen=True)
+class Taxon:
+    """One possible name. A text that isn't known is ""; `scientific_name` is without its author."""
+
+    scientific_name: str
+    rank: str
+    probability: float
+    parents: Mapping[str, str]
+    """kingdom, phylum, class, order, family, genus, as far as the rank has them (itself among them)."""
+    authorship: str = ""
+    vernacular_name: str = ""
+    taxon_id: str = ""
+    poisonous: bool | None = None
+
+    @property
+    def genus(self) -> str:
+        return self.parents.get("genus", "")
+
+    @property
+    def family(self) -> str:
+        return self.parents.get("family", "")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says of one specimen; the lists fall by probability, ties in the order of the classes."""
+
+    species: list[Taxon]
+    genera: list[Taxon]
+    """Summed over ALL species of the model, not only the listed ones; so are the families."""
+    families: list[Taxon]
+    unsure: bool
+    """The first species has less than the probability that was measured to be trustworthy."""
+    poisonous_probability: float | None
+    """Sum over the species marked poisonous; None where the model marks none. Says nothing about what may be eaten."""
+    calibrated: bool
+    """False: the model has no calibration.json, so its numbers are a plain softmax, usually too sure of themselves."""
+    photographs: int = 1
+
+
+def describe_threshold(calibration: Calibration | None) -> str:
+    """One sentence for people: what it means that an answer is, or isn't, called unsure."""
+    if calibration is None:
+        return (
+            f"This model is not calibrated: its probabilities were never compared with the truth. "
+            f"Answers below {_percent(UNSURE_BELOW_UNMEASURED)} are called unsure."
+        )
+    facts = calibration.measured
+    if facts.get("precision") is None:
+        target = f" of {_percent(facts['target_precision'])} right answers" if "target_precision" in facts else ""
+        return f"On validation no threshold reached the target{target}, so every answer of this model is called unsure."
+    of = f" ({facts['observations']:,} observations)" if "observations" in facts else ""
+    low = (
+        f", at least {_percent(facts['precision_low'])} with {_percent(0.95)} confidence"
+        if facts.get("precision_low") is not None
+        else ""
+    )
+    coverage = f" {_percent(facts['coverage'])} of all answers reach it." if facts.get("coverage") is not None else ""
+    return (
+        f"On validation{of}, first answers of {_percent(calibration.unsure_below)} or more were right "
+        f"{_percent(facts['precision'])} of the time{low}.{coverage}"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}\u00a0%"
+
+
+class Answers:
+    """Turns full probabilities into answers of one taxonomy."""
+
+    def __init__(self, taxonomy: Taxonomy, calibration: Calibration | None) -> None:
+        self.taxonomy = taxonomy
+        self.calibrated = calibration is not None
+        self.unsure_below = UNSURE_BELOW_UNMEASURED if calibration is None else calibration.unsure_below
+        self._poisonous_C = taxonomy.poisonous()
+
+    def from_probabilities(self, probabilities_SC: NDArray[np.floating], top: int, photographs: list[int]) -> list[Answer]:
+        """One answer per row of [S, C]; `photographs` says how many were averaged in each."""
+        ranked = {rank: self._ranked(rank, probabilities_SC, top) for rank in RANKS}
+        poisonous_S = None if self._poisonous_C is None else probabilities_SC[:, self._poisonous_C].sum(axis=1)
+        return [
+            Answer(
+                species=ranked["species"][s],
+                genera=ranked["genus"][s],
+                families=ranked["family"][s],
+                unsure=ranked["species"][s][0].probability < self.unsure_below,
+                poisonous_probability=None if poisonous_S is None else float(poisonous_S[s]),
+                calibrated=self.calibrated,
+                photographs=photographs[s],
+            )
+            for s in range(len(probabilities_SC))
+        ]
+
+    def _ranked(self, rank: str, probabilities_SC: NDArray[np.floating], top: int) -> list[list[Taxon]]:
+        sums_SG = np.asarray(self.taxonomy.sum_over(rank, probabilities_SC))
+        order_Sk = top_k(sums_SG, min(top, sums_SG.shape[1])) if sums_SG.shape[1] else np.zeros((len(sums_SG), 0), np.int64)
+        rows = self.taxonomy.table.take(self._member[rank][order_Sk.ravel()]).to_pylist()
+        values = np.take_along_axis(sums_SG, order_Sk, axis=1).ravel().tolist()
+        taxa = [_taxon(rank, row, value) for row, value in zip(rows, values, strict=True)]
+        width = order_Sk.shape[1]
+        return [taxa[s * width : (s + 1) * width] for s in range(len(sums_SG))]
+
+    @cached_property
+    def _member(self) -> dict[str, NDArray[np.int64]]:
+        """For each taxon of a rank one of its classes, from whose row its parents are read."""
+        members = {}
+        for rank in RANKS:
+            codes_C = self.taxonomy.codes(rank)
+            codes, first = np.unique(codes_C, return_index=True)
+            members[rank] = first[codes >= 0].astype(np.int64)
+        return members
+
+
+def _taxon(rank: str, row: Mapping[str, Any], probability: float) -> Taxon:
+    if rank == "species":
+        return Taxon(
+            scientific_name=row["scientificName"],
+            rank=rank,
+            probability=probability,
+            parents={higher: row[higher] for higher in HIGHER_RANKS},
+            authorship=row["scientificNameAuthorship"],
+            vernacular_name=row["vernacularName"],
+            taxon_id=row["taxonID"],
+            poisonous=row["poisonous"],
+        )
+    above = HIGHER_RANKS[: HIGHER_RANKS.index(rank) + 1]
+    return Taxon(scientific_name=row[rank], rank=rank, probability=probability, parents={higher: row[higher] for higher in above})

@@ -1,0 +1,246 @@
+"""Load a model and name photographs: the door for Python, the command line and the server. No torch unless a run is loaded.
+
+Shapes: B pictures, H × W pixels, C classes, S specimens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxakey.artifacts import hash_of, kind_of, read_json, read_manifest
+from taxakey.calibration import Calibration
+from taxakey.dataset.preprocess import Preprocess
+from taxakey.errors import BadImage, BadInput, MissingArtifact, TaxonomyMismatch, needs_extra
+from taxakey.serving.answers import Answer, Answers
+from taxakey.serving.scorers import OnnxScorer, Scorer, TorchScorer, torch_device
+from taxakey.taxonomy import Taxonomy
+
+Photograph = Path | str | bytes
+"""A file, or the bytes of one."""
+Specimen = Photograph | Sequence[Photograph]
+"""One photograph, or several of the same specimen."""
+
+DEFAULT_BATCH_SIZE = 32
+FINGERPRINT_DIGITS = 16
+
+
+class Identifier:
+    """Names photographs. Made by `load`; may be used from several threads at once.
+
+    `fingerprint` is the start of the SHA-256 of the trained weights: a run and the bundle exported from it have the same.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        taxonomy: Taxonomy,
+        preprocess: Preprocess,
+        calibration: Calibration | None,
+        *,
+        fingerprint: str,
+        decode_threads: int | None = None,
+    ) -> None:
+        self.scorer = scorer
+        self.taxonomy = taxonomy
+        self.preprocess = preprocess
+        self.calibration = calibration
+        self.fingerprint = fingerprint
+        self._answers = Answers(taxonomy, calibration)
+        self._temperature = calibration or Calibration()
+        self._decode_threads = decode_threads or min(8, os.cpu_count() or 1)
+
+    @property
+    def unsure_below(self) -> float:
+        """An answer whose first species has less than this probability is called unsure."""
+        return self._answers.unsure_below
+
+    def identify(self, photographs: Iterable[Specimen], *, top: int = 5, batch_size: int = DEFAULT_BATCH_SIZE) -> list[Answer]:
+        """One answer per item, in order; an item is a path, the bytes of a file, or a list of them for one specimen.
+
+        Several photographs of a specimen: mean of their probabilities. Raises BadImage for the first that can't be read;
+        `identify_each` hands such failures over as values instead.
+        """
+        answers = []
+        for _, answer in self.identify_each(photographs, top=top, batch_size=batch_size):
+            if isinstance(answer, BadImage):
+                raise answer
+            answers.append(answer)
+        return answers
+
+    def identify_each(
+        self, photographs: Iterable[Specimen], *, top: int = 5, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> Iterator[tuple[Specimen, Answer | BadImage]]:
+        """Yield each item with its answer, or with what is wrong with one of its pictures, in order and as they are done.
+
+        For any number of items: pictures are decoded ahead by threads while the model computes, and batches of `batch_size`
+        pictures run across specimens.
+        """
+        if isinstance(photographs, (str, bytes, Path)):
+            raise BadInput("identify takes a list of photographs; put the one into a list: identify([photograph])")
+        if top < 1 or batch_size < 1:
+            raise BadInput(f"top is {top} and batch_size {batch_size}; both must be at least 1")
+        waiting: deque[_Pending] = deque()
+        batch: list[tuple[_Pending, NDArray[np.float32]]] = []
+        for pending, pixels in self._decoded(photographs, waiting, ahead=2 * batch_size):
+            if isinstance(pixels, BadImage):
+                pending.fail(pixels)
+            else:
+                batch.append((pending, pixels))
+            if len(batch) == batch_size:
+                self._score(batch)
+            yield from self._finished(waiting, top)
+        self._score(batch)
+        yield from self._finished(waiting, top)
+
+    def identify_pixels(self, pixels_B3HW: NDArray[np.float32], *, top: int = 5) -> Answer:
+        """The answer for one specimen whose pictures are prepared already, [B, 3, H, W]."""
+        probabilities_BC = self._temperature.probabilities(self.scorer.scores(pixels_B3HW))
+        return self._answers.from_probabilities(probabilities_BC.mean(axis=0, keepdims=True), top, [len(pixels_B3HW)])[0]
+
+    def _decoded(
+        self, photographs: Iterable[Specimen], waiting: deque[_Pending], ahead: int
+    ) -> Iterator[tuple[_Pending, NDArray[np.float32] | BadImage]]:
+        queue: deque[tuple[_Pending, Future[NDArray[np.float32] | BadImage]]] = deque()
+        pool = ThreadPoolExecutor(self._decode_threads, "decode")
+        try:
+            for item in photographs:
+                pending = _Pending(item)
+                waiting.append(pending)
+                for source in pending.sources:
+                    queue.append((pending, pool.submit(self._load, source)))
+                while len(queue) > ahead:
+                    first, future = queue.popleft()
+                    yield first, future.result()
+            for last, future in queue:
+                yield last, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _load(self, source: Photograph) -> NDArray[np.float32] | BadImage:
+        try:
+            return self.preprocess.load(Path(source) if isinstance(source, str) else source)
+        except BadImage as error:
+            return error
+
+    def _score(self, batch: list[tuple[_Pending, NDArray[np.float32]]]) -> None:
+        """Run the model on the batch, hand each picture's probabilities to its specimen, and empty the batch."""
+        if not batch:
+            return
+        scores_BC = self.scorer.scores(np.stack([pixels for _, pixels in batch]))
+        for (pending, _), probabilities_C in zip(batch, self._temperature.probabilities(scores_BC), strict=True):
+            pending.add(probabilities_C)
+        batch.clear()
+
+    def _finished(self, waiting: deque[_Pending], top: int) -> Iterator[tuple[Specimen, Answer | BadImage]]:
+        done = []
+        while waiting and waiting[0].left == 0:
+            done.append(waiting.popleft())
+        good = [pending for pending in done if pending.error is None]
+        answers: Iterator[Answer] = iter(())
+        if good:
+            means_SC = np.stack([pending.mean() for pending in good])
+            answers = iter(self._answers.from_probabilities(means_SC, top, [len(pending.sources) for pending in good]))
+        for pending in done:
+            yield pending.item, pending.error or next(answers)
+
+
+class _Pending:
+    """A specimen some of whose pictures are still to be decoded or scored."""
+
+    def __init__(self, item: Specimen) -> None:
+        self.item = item
+        self.sources: list[Photograph] = [item] if isinstance(item, (str, bytes, Path)) else list(item)
+        if not self.sources:
+            raise BadInput("a specimen has no photograph; leave its empty list out")
+        self.left = len(self.sources)
+        self.error: BadImage | None = None
+        self._sum_C: NDArray[np.float64] | None = None
+
+    def add(self, probabilities_C: NDArray[np.float64]) -> None:
+        self._sum_C = probabilities_C if self._sum_C is None else self._sum_C + probabilities_C
+        self.left -= 1
+
+    def fail(self, error: BadImage) -> None:
+        self.error = self.error or error
+        self.left -= 1
+
+    def mean(self) -> NDArray[np.float64]:
+        assert self._sum_C is not None
+        return self._sum_C / len(self.sources)
+
+
+# ---- loading ----
+
+
+def load(path: Path | str, device: str = "cpu", *, threads: int | None = None) -> Identifier:
+    """Load an exported bundle (onnxruntime), or a run or its model/ folder (torch, imported only then).
+
+    `device`: cpu, cuda, or auto for the GPU where there is one; `threads`: processor threads for the model of a bundle, all
+    cores when None.
+    Raises MissingArtifact or BadInput when it isn't a model, TaxonomyMismatch when its files don't belong together.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise MissingArtifact(f"{folder}: no such folder; give a run, its model/ folder or an exported bundle")
+    if folder.is_file():
+        raise BadInput(f"{folder}: a file, not a folder; give the folder it lies in, {folder.parent}")
+    if kind_of(folder) == "bundle" or (folder / "model.onnx").is_file():
+        return _load_bundle(folder, device, threads)
+    for model in (folder, folder / "model"):
+        if (model / "model.safetensors").is_file() and (model / "config.json").is_file():
+            return _load_trained(model, device)
+    raise MissingArtifact(f"{folder}: not a model ({_contents(folder)}); give a run, its model/ folder or an exported bundle")
+
+
+def _contents(folder: Path) -> str:
+    if kind := kind_of(folder):
+        return f"it holds a finished {kind}"
+    names = sorted(entry.name for entry in folder.iterdir())
+    return f"it holds {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" if names else "it is empty"
+
+
+def _load_bundle(folder: Path, device: str, threads: int | None) -> Identifier:
+    manifest = read_manifest(folder, "bundle")
+    taxonomy = Taxonomy.read(folder / "taxonomy.parquet")
+    taxonomy.require_same(manifest.taxonomy or "", mine=folder / "taxonomy.parquet", theirs=folder / "manifest.json")
+    config = read_json(folder / "config.json")
+    try:
+        preprocess, names = Preprocess.from_config(config["pretrained_cfg"]), config["label_names"]
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{folder / 'config.json'}: lacks {error}; run `taxakey export` again") from None
+    scorer = OnnxScorer(folder / "model.onnx", device=device, threads=threads)
+    for file, count in (("config.json", len(names)), ("model.onnx", scorer.classes)):
+        if count is not None and count != len(taxonomy):
+            raise TaxonomyMismatch(
+                f"{folder / file} has {count} classes and {folder / 'taxonomy.parquet'} {len(taxonomy)}; "
+                "run `taxakey export` again"
+            )
+    if scorer.picture is not None and scorer.picture != preprocess.input_size:
+        raise BadInput(
+            f"{folder}: model.onnx takes pictures of {scorer.picture} and config.json says {preprocess.input_size}; "
+            "run `taxakey export` again"
+        )
+    calibration_file = folder / "calibration.json"
+    calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
+    return Identifier(scorer, taxonomy, preprocess, calibration, fingerprint=manifest.inputs["weights"][:FINGERPRINT_DIGITS])
+
+
+def _load_trained(folder: Path, device: str) -> Identifier:
+    with needs_extra("train"):
+        from taxakey.training.checkpoint import load_model
+    device = torch_device(device)
+    model = load_model(folder, device=device)
+    return Identifier(
+        TorchScorer(model.network, device=device),
+        model.taxonomy,
+        model.preprocess,
+        model.calibration,
+        fingerprint=hash_of(folder / "model.safetensors")[:FINGERPRINT_DIGITS],
+    )

@@ -1,0 +1,60 @@
+"""The model card: `model/README.md`, what a stranger must know before trusting the model."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from taxakey import __version__
+from taxakey.artifacts import write_text
+from taxakey.calibration import Calibration
+from taxakey.taxonomy import Taxonomy
+from taxakey.training.recipe import Recipe
+
+
+def write_card(
+    run: Path,
+    recipe: Recipe,
+    taxonomy: Taxonomy,
+    counts: Mapping[str, int],
+    calibration: Calibration | None,
+    notes: tuple[str, ...],
+) -> None:
+    """Write the card from what was measured in the run; nothing in it is typed in by hand."""
+    weights = {"none": "random weights, trained from scratch", "hub": "timm's pretrained weights"}.get(
+        recipe.backbone.weights, f"weights from `{Path(recipe.backbone.weights).name}`"
+    )
+    frozen = "frozen; only the head was trained" if recipe.train == "head" else "trained as a whole"
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"Names {len(taxonomy):,} species of {len(taxonomy.taxa('genus')):,} genera and {len(taxonomy.taxa('family')):,} "
+        "families from photographs.",
+        "",
+        *(f"**Note:** {note}\n" for note in notes),
+        f"* Network: `{recipe.backbone.name}` from {weights}, {frozen}; head: {recipe.head.kind}; "
+        f"{counts['parameters']:,} parameters.",
+        f"* Trained on {counts['train']:,} photographs, chosen on {counts['validation']:,}; seed {recipe.seed}.",
+        f"* Class list {taxonomy.fingerprint} (`taxonomy.parquet`), recipe in `recipe.yaml`, made by Taxakey {__version__}.",
+        f"* {_best_epoch(run, recipe)}",
+        f"* {calibration.meaning if calibration else 'Probabilities are not calibrated (no validation pictures).'}",
+        "",
+        "The figures above are of the validation part that chose the model; `taxakey evaluate` measures the test part.",
+        "A species outside the list is always named wrongly, and an answer is a model's opinion, not an expert's.",
+        "",
+    ]
+    write_text(run / "model" / "README.md", "\n".join(lines))
+
+
+def _best_epoch(run: Path, recipe: Recipe) -> str:
+    with open(run / "curves.csv", newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get(recipe.loop.best_by)]
+    if not rows:
+        return "No validation pictures: the last epoch was kept, unmeasured."
+    sign = -1 if recipe.loop.best_by == "validation_loss" else 1
+    best = max(rows, key=lambda row: sign * float(row[recipe.loop.best_by]))
+    return (
+        f"Best epoch {int(best['epoch']) + 1} of {recipe.loop.epochs} by {recipe.loop.best_by}: on validation top-1 "
+        f"{float(best['validation_top_1']):.3f}, macro top-1 {float(best['validation_macro_top_1']):.3f}."
+    )

@@ -1,0 +1,137 @@
+"""A model's folder: written whole by a run, read by whoever names photographs. See DESIGN.md, "What a model is"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import taxakey.torchvision_guard  # noqa: F401  before timm
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from taxakey import __version__
+from taxakey.artifacts import read_json, write_json, write_parquet
+from taxakey.calibration import Calibration
+from taxakey.dataset.preprocess import Preprocess
+from taxakey.errors import BadInput, MissingArtifact
+from taxakey.models.backbones import Network, classifier_name
+from taxakey.models.heads import LinearHead
+from taxakey.models.trees import build_head
+from taxakey.taxonomy import Taxonomy
+from taxakey.training.recipe import Recipe, read_recipe, recipe_from
+
+_FLAT_HEAD = "head.linear."  # our name of a flat head's layer; on disk it has timm's, so that timm can load the folder
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model in memory. `network`: pixels [B, 3, H, W] -> unnormalised log-probabilities [B, C], in eval mode."""
+
+    folder: Path
+    network: Network
+    taxonomy: Taxonomy
+    preprocess: Preprocess
+    calibration: Calibration | None
+    config: Mapping[str, Any]
+
+
+def save_model(folder: Path | str, network: Network, taxonomy: Taxonomy, preprocess: Preprocess, recipe: Recipe) -> None:
+    """Write weights, configuration, names and the recipe. The calibration and the card are added by those who measure them."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {_timm_key(key, network): tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+    aside = folder / "model.safetensors.partial"
+    save_file(state, aside, metadata={"format": "pt", "taxonomy": taxonomy.fingerprint})
+    aside.replace(folder / "model.safetensors")
+    write_json(folder / "config.json", _config(network, taxonomy, preprocess, recipe))
+    write_parquet(folder / "taxonomy.parquet", taxonomy.table)
+    recipe.write(folder / "recipe.yaml")
+
+
+def _config(network: Network, taxonomy: Taxonomy, preprocess: Preprocess, recipe: Recipe) -> dict[str, Any]:
+    classifier = classifier_name(network.backbone)
+    head = recipe.to_dict()["head"]
+    return {
+        "architecture": recipe.backbone.name.split(".")[0],
+        "num_classes": len(taxonomy) if _is_flat(network) else 0,
+        "num_features": network.head.in_features,
+        "model_args": dict(recipe.backbone.arguments),
+        "pretrained_cfg": {
+            **preprocess.to_config(),
+            "num_classes": len(taxonomy) if _is_flat(network) else 0,
+            "classifier": classifier,
+            "first_conv": network.backbone.pretrained_cfg.get("first_conv"),  # type: ignore[union-attr, operator]
+            "fixed_input_size": False,
+            "custom_load": False,
+        },
+        "label_names": list(taxonomy.names),
+        "taxakey": {"version": __version__, "head": head, "taxonomy": taxonomy.fingerprint},
+    }
+
+
+def model_folder(path: Path | str) -> Path:
+    """The model/ folder meant by a run's folder or by itself; raises MissingArtifact where there is neither."""
+    path = Path(path)
+    for folder in (path / "model", path):
+        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            return folder
+    raise MissingArtifact(f"{path}: no trained model there (model.safetensors and config.json); name a run or its model/ folder")
+
+
+def load_model(path: Path | str, device: str = "cpu") -> Model:
+    """Read a run's or a model's folder. Raises MissingArtifact, BadInput with the file that doesn't fit."""
+    folder = model_folder(path)
+    config = read_json(folder / "config.json")
+    taxonomy = Taxonomy.read(folder / "taxonomy.parquet")
+    try:
+        facts = config["taxakey"]
+        recipe = recipe_from({"name": "model", "head": facts["head"]}, folder / "config.json")
+        taxonomy.require_same(facts["taxonomy"], mine=folder / "taxonomy.parquet", theirs=folder / "config.json")
+        backbone = timm.create_model(config["architecture"], pretrained=False, num_classes=0, **config["model_args"])
+        preprocess = Preprocess.from_config(config["pretrained_cfg"])
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{folder / 'config.json'}: not a Taxakey model's configuration ({error!r})") from None
+    network = Network(backbone, build_head(recipe.head, config["num_features"], taxonomy))
+    _load_weights(network, folder / "model.safetensors")
+    calibration_file = folder / "calibration.json"
+    calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
+    return Model(folder, network.eval().to(device), taxonomy, preprocess, calibration, config)
+
+
+def _load_weights(network: Network, file: Path) -> None:
+    try:
+        stored = load_file(file)
+        network.load_state_dict({key: stored[_timm_key(key, network)] for key in network.state_dict()})
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{file}: its weights don't fit config.json ({reason}); restore the folder or train again") from None
+
+
+def _is_flat(network: Network) -> bool:
+    return isinstance(network.head, LinearHead) and classifier_name(network.backbone) is not None
+
+
+def _timm_key(key: str, network: Network) -> str:
+    """Our name of a tensor -> its name on disk: timm's for the backbone and for a flat head, ours below `head.` else."""
+    if key.startswith("backbone."):
+        return key.removeprefix("backbone.")
+    if _is_flat(network) and key.startswith(_FLAT_HEAD):
+        return f"{classifier_name(network.backbone)}.{key.removeprefix(_FLAT_HEAD)}"
+    return f"taxakey_{key}"
+
+
+def read_model_recipe(path: Path | str) -> Recipe:
+    """The recipe that made a model, as resolved."""
+    return read_recipe(model_folder(path) / "recipe.yaml")
+
+
+def best_weights(network: nn.Module, checkpoint: Path) -> None:
+    """Load a Lightning checkpoint's weights into the trained module (tensors only: nothing is unpickled that could run)."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    network.load_state_dict(state)

@@ -1,0 +1,206 @@
+"""A run: recipe + dataset (+ embeddings) -> run folder with curves, checkpoints and `model/`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import taxakey.torchvision_guard  # noqa: F401  before Lightning
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.data import DataLoader
+
+from taxakey import artifacts, progress
+from taxakey.calibration import Calibration, fit_calibration
+from taxakey.dataset.preprocess import Preprocess
+from taxakey.dataset.reader import Dataset
+from taxakey.dataset.vectors import Vectors
+from taxakey.embeddings import features
+from taxakey.errors import BadInput
+from taxakey.models.backbones import Network, build_backbone, data_config, state_hash
+from taxakey.models.trees import build_head
+from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
+from taxakey.training.card import write_card
+from taxakey.training.checkpoint import best_weights, save_model
+from taxakey.training.curves import Curves
+from taxakey.training.module import TrainingModule
+from taxakey.training.recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What a run is made of, once everything has been read and checked."""
+
+    out: Path
+    recipe: Recipe
+    dataset: Dataset
+    vectors: Vectors | None
+    network: Network
+    preprocess: Preprocess
+    plan: artifacts.Plan
+
+
+def train(
+    dataset_folder: Path | str,
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    embeddings_folder: Path | str | None = None,
+    device: str = "auto",
+    notes: tuple[str, ...] = (),
+) -> artifacts.Manifest:
+    """Train by the recipe, calibrate on validation, and leave a finished run. An interrupted run goes on after its last epoch.
+
+    `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `notes` are facts that a reader
+    of the numbers must know; they go into the manifest and the model card.
+    """
+    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder)
+    if artifacts.start(run.out, run.plan) == "finished":
+        return artifacts.read_manifest(run.out, run.plan.kind)
+    module = _fit(run, device)
+    network = Network(run.network.backbone, module.head).eval()
+    save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe)
+    calibration = _calibrate(run, network, device)
+    if calibration is not None:
+        calibration.write(run.out / "model" / "calibration.json")
+    counts = {
+        "classes": len(run.dataset.taxonomy),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "trained_parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "train": len(run.dataset.part("train")),
+        "validation": len(run.dataset.part("validation")),
+    }
+    write_card(run.out, run.recipe, run.dataset.taxonomy, counts, calibration, notes)
+    return artifacts.finish(run.out, run.plan, counts=counts, taxonomy=run.dataset.taxonomy.fingerprint, notes=notes)
+
+
+def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder: Path | str | None) -> _Run:
+    dataset = Dataset.open(dataset_folder)
+    L.seed_everything(recipe.seed, workers=True, verbose=False)
+    backbone = build_backbone(recipe.backbone)
+    head = build_head(recipe.head, int(backbone.num_features), dataset.taxonomy)  # type: ignore[arg-type]
+    config = data_config(recipe.backbone, backbone)
+    hash_of_weights = state_hash(backbone) if recipe.backbone.weights != "none" else "drawn by the seed"
+    inputs = {"dataset": artifacts.hash_of(dataset_folder)}
+    vectors = None
+    if recipe.train == "head":
+        vectors = _matching_vectors(embeddings_folder, recipe, state_hash(backbone))
+        inputs["embeddings"] = artifacts.hash_of(vectors.folder)
+    plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
+    plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
+    plan = artifacts.Plan("run", inputs, plain, recipe.seed)
+    return _Run(out, recipe, dataset, vectors, Network(backbone, head), Preprocess.from_config(config), plan)
+
+
+def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: str) -> Vectors:
+    if folder is None:
+        raise BadInput(f"the recipe {recipe.name!r} trains a head on embeddings: run `taxakey embed` first and name its folder")
+    vectors = Vectors(folder)
+    if vectors.backbone_hash != backbone_hash:
+        raise BadInput(
+            f"{folder}: its vectors were computed by other weights ({vectors.backbone_hash}) than the recipe's backbone "
+            f"{recipe.backbone.name} has ({backbone_hash}); run `taxakey embed` with this recipe"
+        )
+    return vectors
+
+
+def _fit(run: _Run, device: str) -> TrainingModule:
+    training, validation = _loaders(run)
+    if not len(training):
+        raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
+    module = TrainingModule(run.network, run.recipe)
+    best = _best_checkpoint(run, has_validation=len(validation) > 0)
+    trainer = _trainer(run, device, [best, Curves(run.out / "curves.csv")])
+    last = run.out / "checkpoints" / "last.ckpt"
+    with warnings.catch_warnings():
+        # Lightning warns of its own use of torch, and advises more workers than this machine has cores.
+        warnings.filterwarnings("ignore", module=r"lightning\..*")
+        warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")
+        trainer.fit(
+            module,
+            training,
+            validation if len(validation) else None,
+            ckpt_path=str(last) if last.is_file() else None,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    best_weights(module, Path(best.best_model_path or best.last_model_path))
+    return module
+
+
+def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
+    parts = run.dataset.part("train"), run.dataset.part("validation")
+    if run.vectors is not None:
+        stored = [StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index) for part in parts]
+        return feature_loader(stored[0], run.recipe, training=True), feature_loader(stored[1], run.recipe, training=False)
+    augment = run.recipe.augment.build(run.preprocess)
+    return (
+        picture_loader(Pictures(parts[0], run.preprocess, augment), run.recipe, training=True),
+        picture_loader(Pictures(parts[1], run.preprocess), run.recipe, training=False),
+    )
+
+
+def _best_checkpoint(run: _Run, *, has_validation: bool) -> ModelCheckpoint:
+    monitor = run.recipe.loop.best_by if has_validation else None
+    return ModelCheckpoint(
+        dirpath=run.out / "checkpoints",
+        filename="best",
+        monitor=monitor,
+        mode="min" if monitor == "validation_loss" else "max",
+        save_last=True,
+        enable_version_counter=False,
+    )
+
+
+def _trainer(run: _Run, device: str, callbacks: list[Callback]) -> L.Trainer:
+    bar = progress.shown() and sys.stderr.isatty()
+    if bar:
+        callbacks = [*callbacks, TQDMProgressBar()]
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    loop = run.recipe.loop
+    return L.Trainer(
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}.get(device, device),
+        devices=1,
+        max_epochs=loop.epochs,
+        accumulate_grad_batches=loop.accumulate,
+        gradient_clip_val=loop.clip,
+        precision=loop.precision,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(run.out / "tensorboard", name="", version=""),
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=50,
+    )
+
+
+def _calibrate(run: _Run, network: Network, device: str) -> Calibration | None:
+    part = run.dataset.part("validation")
+    if not (part.class_index >= 0).any():
+        return None
+    scores_IC = _scores(run, network, device)
+    observations, observation_I = np.unique(part.observation_ids, return_inverse=True)
+    true_O = np.empty(len(observations), dtype=np.int64)
+    true_O[observation_I] = part.class_index
+    return fit_calibration(scores_IC, observation_I, true_O)
+
+
+def _scores(run: _Run, network: Network, device: str) -> NDArray[np.float32]:
+    """Raw scores [I, C] of the validation pictures."""
+    part = run.dataset.part("validation")
+    if run.vectors is not None:
+        head: nn.Module = network.head.cpu()
+        with torch.inference_mode():
+            return head(torch.from_numpy(run.vectors.part(part.name, part.image_ids))).float().numpy()
+    where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    return features(network.to(where), part, range(len(part)), run.preprocess, device=where, description="calibrating")

@@ -1,0 +1,89 @@
+"""What Lightning repeats: a step of training, a step of validation. Shapes: B images, D features, C classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import taxakey.torchvision_guard  # noqa: F401  before Lightning
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from taxakey.models.backbones import Network
+from taxakey.models.heads import Head
+from taxakey.training.recipe import Recipe
+
+Batch = tuple[Tensor, Tensor]
+
+
+class TrainingModule(L.LightningModule):
+    """A network that learns from pictures, or a head that learns from stored features.
+
+    The loss is summed over the head's decisions (one for a flat head, one per level of a tree), so that a new head or a new
+    loss never edits this file.
+    """
+
+    hits_C: Tensor
+    seen_C: Tensor
+
+    def __init__(self, network: Network, recipe: Recipe) -> None:
+        super().__init__()
+        head = network.head
+        assert isinstance(head, Head)
+        self.on_pictures = recipe.train == "all"
+        self.backbone: nn.Module | None = None
+        if self.on_pictures:
+            # The layout that convolutions compute fastest in (docs/LOG.md).
+            self.backbone = network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.head = head
+        self.loss = recipe.loss.build()
+        self.recipe = recipe
+        self.register_buffer("hits_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
+        self.register_buffer("seen_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
+        self.validation_nll: list[Tensor] = []
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Pixels [B, 3, H, W] or stored features [B, D] -> features [B, D]."""
+        if self.backbone is None:
+            return inputs
+        return self.backbone(inputs.contiguous(memory_format=torch.channels_last))
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        inputs, labels_B = batch
+        decisions = self.head.decisions(self.features(inputs), labels_B)
+        loss = torch.stack([self.loss(decision.logits, decision.labels) for decision in decisions]).sum()
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels_B))
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        inputs, labels_B = batch
+        log_p_BC = self.head(self.features(inputs)).float().log_softmax(1)
+        self.validation_nll.append(-log_p_BC.gather(1, labels_B[:, None]).sum())
+        right_B = log_p_BC.argmax(1) == labels_B
+        self.hits_C += torch.bincount(labels_B[right_B], minlength=self.head.classes)
+        self.seen_C += torch.bincount(labels_B, minlength=self.head.classes)
+
+    def on_validation_epoch_end(self) -> None:
+        def over_processes(value: Tensor) -> Tensor:
+            return self.trainer.strategy.reduce(value, reduce_op="sum")
+
+        hits_C, seen_C = over_processes(self.hits_C).double(), over_processes(self.seen_C).double()
+        present = seen_C > 0
+        rates = {
+            "validation_loss": over_processes(torch.stack(self.validation_nll).double().sum()) / seen_C.sum(),
+            "validation_top_1": hits_C.sum() / seen_C.sum(),
+            # Mean over the classes present, as metrics.accuracy.macro_top_k has it.
+            "validation_macro_top_1": (hits_C[present] / seen_C[present]).mean(),
+        }
+        self.log_dict({name: value.float() for name, value in rates.items()})
+        self.validation_nll.clear()
+        self.hits_C.zero_()
+        self.seen_C.zero_()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.recipe.optimizer.build(self.backbone, self.head)
+        steps = int(self.trainer.estimated_stepping_batches)
+        per_epoch = max(1, steps // self.recipe.loop.epochs)
+        schedule = self.recipe.schedule.build(optimizer, steps=steps, steps_per_epoch=per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

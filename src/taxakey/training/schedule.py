@@ -1,0 +1,81 @@
+"""Optimisers (timm's) and learning rates over a run (torch's)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import taxakey.torchvision_guard  # noqa: F401  before timm
+
+import timm.optim
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    SequentialLR,
+)
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """`name` is one of timm's (adamw, sgd, lion …). `backbone_rate`: the backbone's learning rate as a share of the head's."""
+
+    name: str = "adamw"
+    rate: float = 1e-3
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    backbone_rate: float = 1.0
+
+    def build(self, backbone: nn.Module | None, head: nn.Module) -> Optimizer:
+        """An optimiser with a group for the head and, where it is trained, one for the backbone. No decay on biases and norms."""
+        groups = [*_groups(head, self.rate, self.weight_decay)]
+        if backbone is not None:
+            groups += _groups(backbone, self.rate * self.backbone_rate, self.weight_decay)
+        return timm.optim.create_optimizer_v2(groups, opt=self.name, lr=self.rate, weight_decay=0.0, momentum=self.momentum)
+
+
+def _groups(module: nn.Module, rate: float, decay: float) -> Iterable[dict]:
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trained if parameter.ndim > 1]
+    others = [parameter for parameter in trained if parameter.ndim <= 1]
+    for parameters, weight_decay in ((decayed, decay), (others, 0.0)):
+        if parameters:
+            yield {"params": parameters, "lr": rate, "weight_decay": weight_decay}
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """How the learning rate moves, step by step.
+
+    cosine: linear warm-up over `warmup` (share of the run), then down to `final` (share of the peak); one_cycle: peak at
+    `warmup`; exponential: times `decay` each epoch (BioMachina: 0.85); constant.
+    """
+
+    kind: Literal["cosine", "one_cycle", "exponential", "constant"] = "cosine"
+    warmup: float = 0.05
+    final: float = 0.01
+    decay: float = 0.85
+
+    def build(self, optimizer: Optimizer, *, steps: int, steps_per_epoch: int) -> LRScheduler:
+        """A schedule to be advanced after every optimiser step; `steps`: of the whole run."""
+        rise = min(max(round(steps * self.warmup), 1), max(steps - 1, 1))
+        match self.kind:
+            case "constant":
+                return ConstantLR(optimizer, factor=1.0)
+            case "exponential":
+                return ExponentialLR(optimizer, self.decay ** (1 / max(steps_per_epoch, 1)))
+            case "one_cycle":
+                peaks = [group["lr"] for group in optimizer.param_groups]
+                share = min(max(self.warmup, 1 / max(steps, 2)), 0.9)
+                return OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=share, final_div_factor=1 / self.final)
+            case "cosine":
+                up = LinearLR(optimizer, start_factor=0.01, total_iters=rise)
+                lowest = min(group["lr"] for group in optimizer.param_groups) * self.final
+                down = CosineAnnealingLR(optimizer, T_max=max(steps - rise, 1), eta_min=lowest)
+                return SequentialLR(optimizer, [up, down], milestones=[rise])

@@ -1,0 +1,103 @@
+"""Predictions of a real run against averaging by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taxakey.artifacts import read_manifest
+from taxakey.dataset.reader import Dataset
+from taxakey.embeddings import embed, features
+from taxakey.errors import BadInput
+from taxakey.prediction import predict as module
+from taxakey.prediction.predict import predict
+from taxakey.predictions import Predictions
+from taxakey.training.checkpoint import load_model
+from taxakey.training.loop import train
+from taxakey.training.recipe import read_recipe
+
+SMOKE = read_recipe(Path(__file__).parent.parent.parent / "recipes" / "smoke.yaml")
+
+
+@pytest.fixture(scope="module")
+def run(sheets_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("predict") / "run"
+    train(sheets_dataset, replace(SMOKE, loop=replace(SMOKE.loop, epochs=1)), out, device="cpu")
+    return out
+
+
+@pytest.fixture(scope="module")
+def predictions(run: Path, sheets_dataset: Path) -> Path:
+    out = run.parent / "predictions"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_IMAGES_AT_ONCE", 5)  # several portions, so that observations could be torn apart
+        predict(run, sheets_dataset, out, full_scores=True)
+    return out
+
+
+def test_observations_are_means_of_calibrated_images(run: Path, sheets_dataset: Path, predictions: Path) -> None:
+    model, part = load_model(run), Dataset.open(sheets_dataset).part("test")
+    assert model.calibration is not None
+    scores = features(model.network, part, range(len(part)), model.preprocess) / model.calibration.temperature
+    probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    table = Predictions.read(predictions / "observations.parquet")
+    assert sorted(table.strings("observation_id")) == sorted(set(part.observation_ids))
+    assert max(table.values("images")) > 1, "the sample must hold an observation of several photographs"
+    for row, observation in enumerate(table.strings("observation_id")):
+        rows = [i for i, name in enumerate(part.observation_ids) if name == observation]
+        expected = probabilities[rows].mean(0)
+        index, probability = table.index("species")[row], table.probability("species")[row]
+        np.testing.assert_allclose(probability, expected[index], rtol=1e-4)
+        assert sorted(index) == list(range(len(model.taxonomy)))
+        true = model.taxonomy.names.index(table.strings("true_species")[row])
+        assert table.true_rank("species")[row] == list(index).index(true) + 1
+
+
+def test_full_scores_are_the_same_as_logarithms(predictions: Path) -> None:
+    table = Predictions.read(predictions / "observations.parquet")
+    stored = {}
+    for file in sorted((predictions / "full").glob("*.parquet")):
+        full = pq.read_table(file)
+        stored |= dict(zip(full.column(0).to_pylist(), full.column(1).to_pylist(), strict=True))
+    for row, observation in enumerate(table.strings("observation_id")):
+        log_p = np.array(stored[observation], dtype=float)
+        np.testing.assert_allclose(np.exp(log_p[table.index("species")[row]]), table.probability("species")[row], rtol=1e-2)
+
+
+def test_images_keep_their_own_rows(predictions: Path, sheets_dataset: Path) -> None:
+    table = Predictions.read(predictions / "images.parquet")
+    assert table.level == "image"
+    assert sorted(table.strings("image_id")) == sorted(Dataset.open(sheets_dataset).part("test").image_ids)
+
+
+def test_run_again_it_is_finished_and_leaves_no_portions(run: Path, sheets_dataset: Path, predictions: Path) -> None:
+    before = (predictions / "observations.parquet").stat().st_mtime_ns
+    predict(run, sheets_dataset, predictions, full_scores=True)
+    assert (predictions / "observations.parquet").stat().st_mtime_ns == before
+    assert not (predictions / "portions").exists()
+    assert read_manifest(predictions, "predictions").taxonomy == load_model(run).taxonomy.fingerprint
+
+
+def test_vectors_of_another_backbone_are_refused(run: Path, sheets_dataset: Path, tmp_path: Path) -> None:
+    embed(sheets_dataset, SMOKE.backbone, tmp_path / "vectors")
+    with pytest.raises(BadInput, match="another backbone"):
+        predict(run, sheets_dataset, tmp_path / "out", embeddings_folder=tmp_path / "vectors")
+
+
+class _Rows:
+    def __init__(self, observation_ids: list[str]) -> None:
+        self.observation_ids = observation_ids
+
+
+@given(st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=40), st.integers(1, 10))
+def test_portions_hold_every_image_once_and_tear_no_observation(ids: list[str], size: int) -> None:
+    portions = list(module._portions(_Rows(ids), size))  # type: ignore[arg-type]
+    assert sorted(int(row) for portion in portions for row in portion) == list(range(len(ids)))
+    homes = [{ids[row] for row in portion} for portion in portions]
+    assert sum(len(home) for home in homes) == len(set(ids))

@@ -1,0 +1,155 @@
+"""A bundle answers like the model it was made from; one that doesn't is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+import taxakey.export as exporting
+from taxakey.artifacts import read_manifest
+from taxakey.calibration import Calibration
+from taxakey.dataset.preprocess import Preprocess
+from taxakey.errors import ExportMismatch, MissingArtifact, PlanMismatch
+from taxakey.export import check, export, write_onnx
+from taxakey.models.backbones import Network
+from taxakey.models.trees import build_head
+from taxakey.serving.identifier import load
+from taxakey.serving.scorers import OnnxScorer
+from taxakey.taxonomy import Taxonomy
+from taxakey.training import checkpoint
+from taxakey.training.checkpoint import Model, load_model, save_model
+from taxakey.training.recipe import recipe_from
+
+BACKBONE = "test_byobnet"  # one of timm's own for tests: half a million parameters, quick to export
+SIZE = (3, 64, 64)
+
+
+def train_nothing(folder: Path, kind: str, *, species: int = 11, seed: int = 0) -> Path:
+    """A run's model/ folder with random weights and lively scores."""
+    torch.manual_seed(seed)
+    taxonomy = Taxonomy.from_rows(
+        [{"scientificName": f"Genus{i % 4} species{i}", "genus": f"Genus{i % 4}", "family": "Aceae"} for i in range(species)]
+    )
+    recipe = recipe_from({"name": kind, "backbone": {"name": BACKBONE, "weights": "none"}, "head": {"kind": kind}}, "a test")
+    backbone = timm.create_model(BACKBONE, num_classes=0)
+    network = Network(backbone, build_head(recipe.head, backbone.num_features, taxonomy))
+    for parameter in network.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    save_model(folder / "model", network, taxonomy, Preprocess(input_size=SIZE), recipe)
+    Calibration(1.5, 0.4, {}).write(folder / "model" / "calibration.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
+    """The run and the bundle of a head, made once."""
+
+    @cache
+    def make(kind: str) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp(kind)
+        run = train_nothing(folder / "run", kind)
+        export(run, folder / "bundle")
+        return run, folder / "bundle"
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["linear", "tree"])
+def test_a_flat_and_a_tree_head_are_exported_and_answer_alike(kind: str, exported: Callable, tmp_path: Path) -> None:
+    run, bundle_folder = exported(kind)
+    manifest = read_manifest(bundle_folder, "bundle")
+    assert manifest.counts["classes"] == 11
+    files = {file.name for file in bundle_folder.iterdir()}
+    assert {"model.onnx", "taxonomy.parquet", "config.json", "calibration.json", "README.md", "manifest.json"} <= files
+    assert not [name for name in files if "partial" in name]
+    # The two ways to the same answer, on pictures of real sizes.
+    generator = np.random.default_rng(1)
+    pictures = []
+    for number in range(5):
+        file = tmp_path / f"{number}.jpg"
+        Image.fromarray(generator.integers(0, 255, (7, 9, 3), dtype=np.uint8)).resize((300, 200 + number)).save(file)
+        pictures.append(file)
+    trained, bundle = load(run), load(bundle_folder)
+    assert trained.fingerprint == bundle.fingerprint
+    for one, other in zip(trained.identify(pictures, top=11), bundle.identify(pictures, top=11), strict=True):
+        assert [t.scientific_name for t in one.species] == [t.scientific_name for t in other.species]
+        assert [t.probability for t in one.species] == pytest.approx([t.probability for t in other.species], abs=1e-5)
+        assert [t.scientific_name for t in one.genera] == [t.scientific_name for t in other.genera]
+
+
+def test_any_batch_size_gives_the_scores_of_torch(exported: Callable) -> None:
+    run, bundle = exported("tree")
+    model, scorer = load_model(run), OnnxScorer(bundle / "model.onnx")
+    assert (scorer.classes, scorer.picture) == (11, SIZE)
+    pixels = torch.randn(7, *SIZE)
+    with torch.no_grad():
+        expected = model.network(pixels).numpy()
+    for batch in (1, 2, 7):
+        np.testing.assert_allclose(scorer.scores(pixels[:batch].numpy()), expected[:batch], atol=1e-4)
+
+
+def test_exported_again_is_found_finished_and_another_model_is_refused(exported: Callable, tmp_path: Path) -> None:
+    run, bundle = exported("linear")
+    assert export(run / "model", bundle) == read_manifest(bundle, "bundle")
+    other = train_nothing(tmp_path / "other", "linear", seed=1)
+    with pytest.raises(PlanMismatch, match="weights"):
+        export(other, bundle)
+
+
+def test_a_model_that_answers_differently_is_not_finished(
+    exported: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, finished = exported("linear")
+
+    def load_a_little_changed(folder: Path) -> Model:
+        model = load_model(folder)
+        with torch.no_grad():
+            model.network.head.linear.bias[3] += 0.01  # type: ignore[union-attr, index]
+        return model
+
+    # What the exporter would write, without waiting for it again.
+    monkeypatch.setattr(exporting, "write_onnx", lambda network, size, file: shutil.copy(finished / "model.onnx", file))
+    with monkeypatch.context() as changed:
+        changed.setattr(checkpoint, "load_model", load_a_little_changed)
+        with pytest.raises(ExportMismatch, match=r"differ from torch's by up to 0\.0"):
+            export(run, tmp_path / "bundle")
+    assert not (tmp_path / "bundle" / "manifest.json").exists()
+    assert not (tmp_path / "bundle" / "model.onnx").exists()
+    with pytest.raises(MissingArtifact):
+        load(tmp_path / "bundle")
+    assert export(run, tmp_path / "bundle").counts["classes"] == 11  # the same folder can be finished later
+
+
+class Constant(torch.nn.Module):
+    """Scores that don't depend on the picture."""
+
+    def __init__(self, *scores: float) -> None:
+        super().__init__()
+        self.register_buffer("scores_C", torch.tensor(scores))
+
+    def forward(self, pixels_B3HW: torch.Tensor) -> torch.Tensor:
+        return self.scores_C[None] + 0 * pixels_B3HW.mean((1, 2, 3))[:, None]
+
+
+def test_shapes_and_scores_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    write_onnx(Constant(0.0, 1.0), (3, 8, 8), file)
+    assert check(Constant(0.0, 1.0), (3, 8, 8), file, classes=2) == pytest.approx(0, abs=1e-6)
+    assert check(Constant(5.0, 6.0), (3, 8, 8), file, classes=2) == pytest.approx(
+        0, abs=1e-6
+    )  # a constant changes no probability
+    with pytest.raises(ExportMismatch, match="has 3 classes"):
+        check(Constant(0.0, 1.0), (3, 8, 8), file, classes=3)
+    with pytest.raises(ExportMismatch, match="aren't finite"):
+        check(Constant(0.0, float("nan")), (3, 8, 8), file, classes=2)
+    # log-probabilities of (0, 1) and (1, 0) differ by 1
+    with pytest.raises(ExportMismatch, match="by up to 1,"):
+        check(Constant(1.0, 0.0), (3, 8, 8), file, classes=2)

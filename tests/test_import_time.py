@@ -1,0 +1,48 @@
+"""Pay for an import when it is used: what must stay light loads no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "timm", "lightning")
+NO_TORCH = (
+    "taxakey.taxonomy",
+    "taxakey.predictions",
+    "taxakey.calibration",
+    "taxakey.records.sample",
+    "taxakey.records.sources",
+    "taxakey.records.splits",
+    "taxakey.dataset.build",
+    "taxakey.dataset.preprocess",
+    "taxakey.dataset.reader",
+    "taxakey.dataset.vectors",
+    "taxakey.metrics.accuracy",
+    "taxakey.evaluation",
+    "taxakey.report.write",
+    "taxakey.serving.identifier",
+    "taxakey.serving.app",
+)
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("module", NO_TORCH)
+def test_loads_no_torch(module: str) -> None:
+    assert not loaded_by(f"import {module}") & set(HEAVY)
+
+
+def test_the_command_loads_nothing_heavy() -> None:
+    heavy = {*HEAVY, "numpy", "pyarrow", "pydantic", "cv2", "scipy", "duckdb", "matplotlib", "fastapi", "onnxruntime"}
+    assert not loaded_by("import taxakey.cli.main") & heavy
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    assert not loaded_by("import taxakey") & {*HEAVY, "numpy", "pyarrow"}

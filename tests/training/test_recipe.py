@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from taxakey.errors import BadRecipe
+from taxakey.models.trees import TreeOptions
+from taxakey.training.recipe import built_in, read_recipe
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("source", [*sorted((ROOT / "recipes").glob("*.yaml")), *built_in()], ids=str)
+def test_every_recipe_that_comes_along_can_be_read(source: Path | str) -> None:
+    assert read_recipe(source).name
+
+
+def test_what_is_written_is_read_back_the_same(tmp_path: Path) -> None:
+    recipe = read_recipe(ROOT / "recipes" / "smoke.yaml")
+    assert recipe.head == TreeOptions(width=16)
+    recipe.write(tmp_path / "recipe.yaml")
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nbogus: 1", "bogus: Unexpected keyword argument"),
+        ("name: a\nhead: {kind: tree, wdth: 3}", "wdth: Unexpected keyword argument"),
+        ("name: a\nhead: {kind: trea}", "does not match any of the expected tags"),
+        ("name: a\nloop: {epochs: many}", "loop.epochs: Input should be a valid integer"),
+        ("- a", "a recipe is a mapping of keys"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_says_which_key_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(BadRecipe, match=message) as error:
+        read_recipe(file)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unset_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TAXAKEY_DATA", raising=False)
+    with pytest.raises(BadRecipe, match="TAXAKEY_DATA isn't set"):
+        read_recipe(ROOT / "recipes" / "flowers102-linear.yaml").resolved()
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(BadRecipe, match="frozen-linear, scratch-small"):
+        read_recipe("nonsense")
