@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "taxakey"
 
 FLOORS = [
-    {"errors", "progress", "torchvision_guard", "taxonomy", "artifacts", "predictions", "__init__", "__main__"},
+    {"errors", "progress", "cpu_memory", "torchvision_guard", "taxonomy", "artifacts", "predictions", "__init__", "__main__"},
     {"records"},
     {"dataset", "models", "losses", "metrics"},
     {"calibration", "embeddings"},

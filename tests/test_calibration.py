@@ -43,7 +43,7 @@ def test_no_threshold_reaches_the_target_and_it_says_so() -> None:
     fitted = fit_calibration(rng.normal(size=(200, 5)), np.arange(200), rng.integers(5, size=200))
     assert fitted.unsure_below == 1.0
     assert fitted.measured["precision"] is None
-    assert "Every answer is called unsure" in fitted.meaning
+    assert "every answer of this model is called unsure" in fitted.meaning
 
 
 def test_unknown_species_count_as_wrong_answers() -> None:

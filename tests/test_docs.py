@@ -45,3 +45,15 @@ def test_files_that_are_named_exist(file: str) -> None:
     named = re.findall(r"\]\(([\w./-]+)\)", text) + re.findall(r"`((?:src|tests|docs|recipes|benchmarks)/[\w./-]+)`", text)
     missing = [name for name in named if not (ROOT / name).exists() and not ((ROOT / file).parent / name).exists()]
     assert not missing
+
+
+def test_the_tree_in_the_readme_names_every_file() -> None:
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("## The tree")[1].split("```")[1]
+    words = set(re.findall(r"[\w.-]+", tree))
+    package = ROOT / "src" / "taxakey"
+    files = [file for file in package.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    files += (ROOT / "benchmarks").glob("*.py")
+    assert not {file.name for file in files if file.name not in ("__init__.py", "__main__.py", "py.typed")} - words
+    named = {word for word in words if word.endswith((".py", ".html", ".js", ".css"))}
+    assert len(named) > 80, "the tree wasn't found"
+    assert not named - {file.name for file in files}, "the tree names files that aren't there"

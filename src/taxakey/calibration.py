@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from scipy.stats import beta
 
 from taxakey.artifacts import read_json, write_json
 from taxakey.errors import BadInput
@@ -45,19 +43,17 @@ class Calibration:
 
     @property
     def meaning(self) -> str:
-        """In a sentence, what "unsure" was measured to mean."""
+        """In a sentence for people, what it was measured to mean that an answer is, or isn't, called unsure."""
         found = self.measured
-        if not found:
-            return "Probabilities are not calibrated."
         if found["precision"] is None:
             return (
-                f"Every answer is called unsure: on {found['observations']:,} validation observations no threshold made "
-                f"{found['target_precision']:.0%} of the answers right."
+                f"On validation ({found['observations']:,} observations) no threshold made {found['target_precision']:.0%} of the "
+                "answers right, so every answer of this model is called unsure."
             )
         return (
-            f"An answer below {self.unsure_below:.2f} is called unsure. At or above it, {found['precision']:.0%} of the answers "
-            f"were right (at least {found['precision_low']:.0%} with 95 % confidence), which was so for {found['coverage']:.0%} "
-            f"of {found['observations']:,} validation observations; temperature {self.temperature:.2f}."
+            f"On validation ({found['observations']:,} observations), first answers of {self.unsure_below:.0%} or more were right "
+            f"{found['precision']:.0%} of the time, at least {found['precision_low']:.0%} with 95% confidence. "
+            f"{found['coverage']:.0%} of all answers reach it; the others are called unsure."
         )
 
     def write(self, path: Path | str) -> None:
@@ -90,6 +86,8 @@ def fit_calibration(
     true_O: true class of each observation, -1 for a species the model doesn't hold. Such observations tell nothing about the
     temperature, but every answer to one of them is wrong, and the threshold counts it so.
     """
+    from scipy.optimize import minimize_scalar  # a second to load, and whoever only applies a calibration needs none of it
+
     known_O = true_O >= 0
     if not known_O.any():
         raise BadInput("no validation observation belongs to a class of the model, so nothing can be calibrated")
@@ -125,6 +123,8 @@ def _unsure_threshold(
     probabilities_OC: NDArray[np.floating], true_O: NDArray[np.integer], target: float
 ) -> tuple[float, dict[str, Any]]:
     """The lowest top probability from which on the share of right answers reaches the target."""
+    from scipy.stats import beta
+
     top_O = probabilities_OC.max(axis=1)
     right_O = probabilities_OC.argmax(axis=1) == true_O
     order = np.argsort(-top_O, kind="stable")

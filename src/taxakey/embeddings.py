@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from taxakey import artifacts
+from taxakey.cpu_memory import keep_freed_memory
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import shard_file, write_shard
@@ -22,9 +23,7 @@ from taxakey.progress import track
 
 PARTS = ("train", "validation", "test")
 ROWS_PER_SHARD = 1024
-# Small portions keep a network's activations in a CPU's caches and out of the kernel's page faults: MobileNetV2 at 224 px named
-# 101 images/s in fours and channels-last against 20 in portions of 32 (2 cores, docs/LOG.md). A GPU wants more at once.
-_BATCH = {"cpu": 4, "cuda": 64}
+_BATCH = {"cpu": 16, "cuda": 64}
 _AHEAD = 4  # batches that are being decoded while the network works
 _DECODERS = 2  # threads; simplejpeg and OpenCV let go of the interpreter, so decoding runs beside the network
 
@@ -79,6 +78,8 @@ def features(
     """
     size = _BATCH[device]
     batches = [rows[first : first + size] for first in range(0, len(rows), size)]
+    if device == "cpu":
+        keep_freed_memory()
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     outputs = []
     decoded = _decoded(part, batches, preprocess)

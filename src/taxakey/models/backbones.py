@@ -30,6 +30,8 @@ class BackboneOptions:
     `weights`: "hub" (what timm downloads for that name), "none" (random), or a .safetensors or .pth file; `${NAME}` in it is
     an environment variable. `arguments` go to `timm.create_model` (e.g. `pad_type: same`). The picture's facts (`image_size`,
     `mean`, `std`, `interpolation`, `crop_pct`, `crop_mode`) default to what timm knows of the weights.
+    `freeze_norm`: while the whole is trained, BatchNorm keeps the statistics it came with; for small batches, and for weights
+    whose norms were folded into the convolutions (their stored statistics are no statistics of anything).
     """
 
     name: str = "mobilenetv3_small_100"
@@ -41,6 +43,7 @@ class BackboneOptions:
     interpolation: str | None = None
     crop_pct: float | None = None
     crop_mode: str | None = None
+    freeze_norm: bool = False
 
 
 class Network(nn.Module):

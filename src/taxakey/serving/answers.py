@@ -68,21 +68,7 @@ def describe_threshold(calibration: Calibration | None) -> str:
             f"This model is not calibrated: its probabilities were never compared with the truth. "
             f"Answers below {_percent(UNSURE_BELOW_UNMEASURED)} are called unsure."
         )
-    facts = calibration.measured
-    if facts.get("precision") is None:
-        target = f" of {_percent(facts['target_precision'])} right answers" if "target_precision" in facts else ""
-        return f"On validation no threshold reached the target{target}, so every answer of this model is called unsure."
-    of = f" ({facts['observations']:,} observations)" if "observations" in facts else ""
-    low = (
-        f", at least {_percent(facts['precision_low'])} with {_percent(0.95)} confidence"
-        if facts.get("precision_low") is not None
-        else ""
-    )
-    coverage = f" {_percent(facts['coverage'])} of all answers reach it." if facts.get("coverage") is not None else ""
-    return (
-        f"On validation{of}, first answers of {_percent(calibration.unsure_below)} or more were right "
-        f"{_percent(facts['precision'])} of the time{low}.{coverage}"
-    )
+    return calibration.meaning
 
 
 def _percent(share: float) -> str:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from taxakey import artifacts, progress
 from taxakey.calibration import Calibration, fit_calibration
+from taxakey.cpu_memory import keep_freed_memory
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset
 from taxakey.dataset.vectors import Vectors
@@ -117,6 +118,7 @@ def _fit(run: _Run, device: str) -> TrainingModule:
     training, validation = _loaders(run)
     if not len(training):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
+    keep_freed_memory()
     module = TrainingModule(run.network, run.recipe)
     best = _best_checkpoint(run, has_validation=len(validation) > 0)
     trainer = _trainer(run, device, [best, Curves(run.out / "curves.csv")])

@@ -31,17 +31,24 @@ class TrainingModule(L.LightningModule):
         super().__init__()
         head = network.head
         assert isinstance(head, Head)
-        self.on_pictures = recipe.train == "all"
+        self.recipe = recipe
         self.backbone: nn.Module | None = None
-        if self.on_pictures:
+        if recipe.train == "all":
             # The layout that convolutions compute fastest in (docs/LOG.md).
             self.backbone = network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.head = head
         self.loss = recipe.loss.build()
-        self.recipe = recipe
         self.register_buffer("hits_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
         self.register_buffer("seen_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
         self.validation_nll: list[Tensor] = []
+
+    def train(self, mode: bool = True) -> TrainingModule:
+        super().train(mode)
+        if self.recipe.backbone.freeze_norm and self.backbone is not None:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def features(self, inputs: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] or stored features [B, D] -> features [B, D]."""
