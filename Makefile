@@ -1,4 +1,4 @@
-# make journey   the whole way on a simulated herbarium, from records to one named sheet (about 5 minutes on 2 cores)
+# make journey   the whole way on a simulated herbarium, from records to one named sheet (about 4 minutes on 2 cores)
 # make test      install what is missing and run all tests
 # make serve     the page with the journey's model, on a free port
 # make lint      ruff and mypy
@@ -9,7 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOURNEY ?= journey
-SHEETS ?= 1500
+SHEETS ?= 1200
 # One pip command for everything: torch and torchvision must be chosen together.
 INSTALL = $(BIN)/pip install --quiet --constraint constraints.txt
 

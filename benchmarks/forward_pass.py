@@ -2,8 +2,8 @@
 
     python benchmarks/forward_pass.py [--model mobilenetv2_100] [--rounds 5]
 
-Three ways take turns in each round (each in a process of its own, since memory settings hold for a process): plain; channels-last;
-channels-last with freed memory kept, in batches of 16. Printed: the median over rounds of images a second, and the ratio to plain.
+Three ways take turns in each round, each in a process of its own, since memory settings hold for a process: plain; channels-last;
+channels-last with freed memory kept, in batches of 16. Printed: the median over rounds of images a second, and the ratio.
 """
 
 from __future__ import annotations

@@ -47,12 +47,12 @@ class Calibration:
         found = self.measured
         if found["precision"] is None:
             return (
-                f"On validation ({found['observations']:,} observations) no threshold made {found['target_precision']:.0%} of the "
-                "answers right, so every answer of this model is called unsure."
+                f"On validation ({found['observations']:,} observations) no threshold made {found['target_precision']:.0%} of "
+                "the answers right, so every answer of this model is called unsure."
             )
         return (
-            f"On validation ({found['observations']:,} observations), first answers of {self.unsure_below:.0%} or more were right "
-            f"{found['precision']:.0%} of the time, at least {found['precision_low']:.0%} with 95% confidence. "
+            f"On validation ({found['observations']:,} observations), first answers of {self.unsure_below:.0%} or more were "
+            f"right {found['precision']:.0%} of the time, at least {found['precision_low']:.0%} with 95% confidence. "
             f"{found['coverage']:.0%} of all answers reach it; the others are called unsure."
         )
 

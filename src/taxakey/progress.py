@@ -1,7 +1,7 @@
 """Progress of long work, shown only when the command line asked for it.
 
-Stages wrap their loops in `track`; as a library Taxakey stays silent, the command switches the display on with `show`.
-On a terminal it is a bar; elsewhere (a log file, CI) a line every ten seconds.
+Stages wrap their loops in `track` and what can't be counted in `working`; as a library Taxakey stays silent, the command switches
+the display on with `show`. On a terminal it is a bar; elsewhere (a log file, CI) a line every ten seconds.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -38,6 +39,21 @@ def track(items: Iterable[Item], description: str, *, total: int | None = None, 
         yield from _bar(items, description, total, done)
     else:
         yield from _lines(items, description, total, done)
+
+
+@contextmanager
+def working(description: str) -> Iterator[None]:
+    """Show that one long step is under way which can't be counted: a turning sign on a terminal, a line elsewhere."""
+    if not _shown:
+        yield
+    elif sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status(f"{description} …"):
+            yield
+    else:
+        print(f"{description} …", file=sys.stderr, flush=True)
+        yield
 
 
 def _bar(items: Iterable[Item], description: str, total: int | None, done: int) -> Iterator[Item]:

@@ -137,3 +137,22 @@ def _weights_file(folder: Path, seed: int = 0) -> str:
     file = folder / f"weights-{seed}.safetensors"
     save_file(timm.create_model(SMOKE.backbone.name, num_classes=0).state_dict(), file)
     return str(file)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+@pytest.mark.parametrize("kind", ["one_cycle", "exponential", "constant"])
+def test_precisions_and_schedules_learn(sheets_dataset: Path, tmp_path: Path, precision: str, kind: str) -> None:
+    """The training loss falls from epoch to epoch with each of them."""
+    recipe = read_recipe(ROOT / "recipes" / "smoke.yaml")
+    weights = _weights_file(tmp_path)
+    recipe = replace(
+        recipe,
+        train="head",
+        backbone=replace(recipe.backbone, weights=weights),
+        schedule=replace(recipe.schedule, kind=kind),
+        loop=replace(recipe.loop, precision=precision, epochs=3),
+    )
+    embed(sheets_dataset, recipe.backbone, tmp_path / "vectors")
+    train(sheets_dataset, recipe, tmp_path / "run", embeddings_folder=tmp_path / "vectors", device="cpu")
+    losses = [float(row["train_loss"]) for row in curves(tmp_path / "run")]
+    assert losses[2] < losses[0]

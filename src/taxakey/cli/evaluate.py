@@ -20,12 +20,14 @@ def evaluate(
 
     Example: taxakey evaluate predictions/ report/
     """
+    from taxakey import progress
     from taxakey.evaluation import evaluate as measure
     from taxakey.evaluation.meanings import METRICS
     from taxakey.report.write import write_report
 
-    report = measure(predictions, dataset_folder=dataset, run_folder=run, resamples=resamples, seed=seed)
-    page = write_report(report, out)
+    with progress.working("measuring, with bootstrap intervals"):
+        report = measure(predictions, dataset_folder=dataset, run_folder=run, resamples=resamples, seed=seed)
+        page = write_report(report, out)
     for rank, figures in report.figures.items():
         print(f"{rank:8}" + "  ".join(f"{METRICS[name].title} {figure}" for name, figure in figures.items()))
     for note in report.notes:

@@ -16,8 +16,10 @@ def export(
 
     Example: taxakey export run/ bundle/
     """
+    from taxakey import progress
     from taxakey.export import export as write
 
-    manifest = write(model, out)
+    with progress.working("exporting and comparing answers"):
+        manifest = write(model, out)
     print(f"{out}: {manifest.counts['classes']:,} species; {manifest.notes[0]}")
     print(f"serve it: taxakey serve {out}")

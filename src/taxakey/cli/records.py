@@ -25,13 +25,15 @@ def records(
     """
     from dataclasses import asdict
 
+    from taxakey import progress
     from taxakey.artifacts import Plan, kind_of
     from taxakey.records.sources import read_source, source_hash
     from taxakey.records.splits import SplitOptions, split
 
     columns = _mapping(column or [])
     options = SplitOptions(seed=seed)
-    observations = split(read_source(source, columns), options)
+    with progress.working(f"reading {source}"):
+        observations = split(read_source(source, columns), options)
     recipe = {"columns": columns, "split": {key: value for key, value in asdict(options).items() if key != "seed"}}
     finished = kind_of(out) == "records"
     manifest = observations.write(out, Plan("records", {"source": source_hash(source)}, recipe, seed))
