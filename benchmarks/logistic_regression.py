@@ -11,6 +11,7 @@ import sys
 
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
+
 from taxakey.dataset.reader import Dataset
 from taxakey.dataset.vectors import Vectors
 

@@ -24,6 +24,7 @@ from taxakey.calibration import Calibration
 from taxakey.dataset.reader import Dataset
 from taxakey.embeddings import embed, features
 from taxakey.errors import BadInput, MissingArtifact, PlanMismatch
+from taxakey.models.backbones import build_backbone
 from taxakey.models.heads import LinearOptions
 from taxakey.training.checkpoint import load_model
 from taxakey.training.loop import train
@@ -156,3 +157,22 @@ def test_precisions_and_schedules_learn(sheets_dataset: Path, tmp_path: Path, pr
     train(sheets_dataset, recipe, tmp_path / "run", embeddings_folder=tmp_path / "vectors", device="cpu")
     losses = [float(row["train_loss"]) for row in curves(tmp_path / "run")]
     assert losses[2] < losses[0]
+
+
+@pytest.mark.parametrize("freeze_norm", [True, False])
+def test_norms_keep_their_statistics_only_when_asked(sheets_dataset: Path, tmp_path: Path, freeze_norm: bool) -> None:
+    """With folded norms anything else ruins pretrained features: it did, for 400 steps, before this test."""
+    weights = _weights_file(tmp_path)
+    recipe = replace(
+        SMOKE,
+        backbone=replace(SMOKE.backbone, weights=weights, freeze_norm=freeze_norm),
+        loop=replace(SMOKE.loop, epochs=2),
+    )
+    train(sheets_dataset, recipe, tmp_path / "run", device="cpu")
+    before = build_backbone(recipe.backbone).state_dict()
+    after = load_model(tmp_path / "run").network.backbone.state_dict()
+    statistics = [name for name in before if name.endswith(("running_mean", "running_var"))]
+    assert statistics
+    assert all(torch.equal(before[name], after[name]) for name in statistics) is freeze_norm
+    weight = "conv1.0.weight"
+    assert not torch.equal(before[weight], after[weight]), "the backbone itself must learn"

@@ -42,13 +42,12 @@ class TrainingModule(L.LightningModule):
         self.register_buffer("seen_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
         self.validation_nll: list[Tensor] = []
 
-    def train(self, mode: bool = True) -> TrainingModule:
-        super().train(mode)
+    def on_train_epoch_start(self) -> None:
+        # Lightning keeps each layer's mode through validation and never calls train() on a module that trains already.
         if self.recipe.backbone.freeze_norm and self.backbone is not None:
-            for module in self.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        return self
+            for layer in self.backbone.modules():
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
 
     def features(self, inputs: Tensor) -> Tensor:
         """Pixels [B, 3, H, W] or stored features [B, D] -> features [B, D]."""
