@@ -40,7 +40,7 @@ def test_loads_no_torch(module: str) -> None:
 
 
 def test_the_command_loads_nothing_heavy() -> None:
-    heavy = {*HEAVY, "numpy", "pyarrow", "pydantic", "cv2", "scipy", "duckdb", "matplotlib", "fastapi", "onnxruntime"}
+    heavy = {*HEAVY, "numpy", "pyarrow", "pydantic", "cv2", "scipy", "matplotlib", "fastapi", "onnxruntime"}
     assert not loaded_by("import taxakey.cli.main") & heavy
 
 

@@ -207,7 +207,8 @@ def read_manifest(folder: Path | str, kind: str) -> Manifest:
 def kind_of(folder: Path | str) -> str | None:
     """The kind of a finished artifact, or None where the folder isn't one."""
     file = Path(folder) / "manifest.json"
-    return read_json(file).get("kind") if file.is_file() else None
+    content = read_json(file) if file.is_file() else None
+    return content.get("kind") if isinstance(content, dict) else None
 
 
 def _package_versions() -> dict[str, str]:

@@ -29,8 +29,9 @@ class Calibration:
 
     `measured` says what the threshold was measured to mean on validation: `target_precision`, `precision` (share right among
     answers at or above the threshold; null if no threshold reached the target), `precision_low` (its one-sided 95 % lower
-    bound, Clopper and Pearson), `coverage` (share of observations at or above it), `observations`, and the negative
-    log-likelihood per observation before and after (`nll_before`, `nll_after`).
+    bound, Clopper and Pearson, which doesn't know that the threshold was chosen on the same observations), `coverage` (share of
+    observations at or above it), `observations`, and the negative log-likelihood per observation before and after
+    (`nll_before`, `nll_after`).
     """
 
     temperature: float = 1.0
@@ -52,7 +53,7 @@ class Calibration:
             )
         return (
             f"On validation ({found['observations']:,} observations), first answers of {self.unsure_below:.0%} or more were "
-            f"right {found['precision']:.0%} of the time, at least {found['precision_low']:.0%} with 95% confidence. "
+            f"right {found['precision']:.0%} of the time. "
             f"{found['coverage']:.0%} of all answers reach it; the others are called unsure."
         )
 

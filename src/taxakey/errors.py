@@ -9,7 +9,6 @@
     │   ├── MissingArtifact       nothing finished lies there
     │   └── PlanMismatch          it was begun with other inputs or another recipe
     ├── TaxonomyMismatch          two artifacts speak of different class lists
-    ├── EmptyClass                a class without training images where the formula needs some
     ├── WeightsUnavailable        pretrained weights can't be had
     ├── MissingExtra              an optional dependency isn't installed
     └── ExportMismatch            the exported model answers differently from the trained one
@@ -56,10 +55,6 @@ class PlanMismatch(ArtifactError):
 
 class TaxonomyMismatch(TaxakeyError):
     """Two artifacts were made with different class lists."""
-
-
-class EmptyClass(TaxakeyError):
-    """A class has no training image where the formula needs at least one."""
 
 
 class WeightsUnavailable(TaxakeyError):

@@ -26,7 +26,7 @@ def answers(identifier: Identifier) -> dict[str, Answer]:
 
 
 def run(path: Path, format: str, answers: dict[str, Answer], *, model: str = "f00d", rows: int = 3) -> set[str]:
-    with AnswerFile(path, FORMATS[format], rows_each=rows, fingerprint=model) as file:
+    with AnswerFile(path, FORMATS[format], rows_each=rows, fingerprint=model, asked={}) as file:
         done = set(file.done)
         for name, answer in answers.items():
             if name not in done:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,19 @@ def test_goes_on_after_kill_9(sheets_dataset: Path, tmp_path: Path) -> None:
     assert [int(row["epoch"]) for row in rows] == list(range(6))
     assert rows[0] == killed_after[0]  # the first epoch's row, its seconds included, was kept and not computed again
     assert read_manifest(out, "run").counts["classes"] == len(Dataset.open(sheets_dataset).taxonomy)
+    undisturbed = tmp_path / "undisturbed"
+    train(sheets_dataset, recipe, undisturbed, device="cpu")
+    for name in ("train_loss", "validation_loss"):
+        expected = [float(row[name]) for row in curves(undisturbed)]
+        assert [float(row[name]) for row in rows] == pytest.approx(expected, rel=1e-3), name
+
+
+def test_a_run_without_its_manifest_is_no_model(smoke_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(smoke_run, tmp_path / "run")
+    (tmp_path / "run" / "manifest.json").unlink()  # as a kill between the weights and the calibration leaves it
+    for folder in (tmp_path / "run", tmp_path / "run" / "model"):
+        with pytest.raises(MissingArtifact, match="begun and not finished"):
+            load_model(folder)
 
 
 def test_a_head_learns_on_embeddings_and_timm_loads_the_whole(sheets_dataset: Path, tmp_path: Path) -> None:

@@ -30,6 +30,10 @@ def test_what_is_written_is_read_back_the_same(tmp_path: Path) -> None:
         ("name: a\nhead: {kind: tree, wdth: 3}", "wdth: Unexpected keyword argument"),
         ("name: a\nhead: {kind: trea}", "does not match any of the expected tags"),
         ("name: a\nloop: {epochs: many}", "loop.epochs: Input should be a valid integer"),
+        ("name: a\nloop: {epochs: 0}", "must be at least 1"),
+        ("name: a\noptimizer: {name: nonsense}", "timm has no optimizer 'nonsense'"),
+        ("name: a\nloss: {kind: cross_entropy, label_smoothing: 2}", "label_smoothing is 2"),
+        ("name: a\nhead: {kind: tree, slots: -1}", "width and slots must be at least 1"),
         ("- a", "a recipe is a mapping of keys"),
         ("a: [", "not YAML"),
     ],
@@ -52,3 +56,8 @@ def test_an_unset_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(BadRecipe, match="frozen-linear, scratch-small"):
         read_recipe("nonsense")
+
+
+def test_a_frozen_backbone_without_weights_is_refused() -> None:
+    with pytest.raises(BadRecipe, match="needs pretrained weights"):
+        read_recipe("frozen-linear").with_weights("none").resolved()

@@ -12,7 +12,7 @@ def build(
     records: Annotated[Path, typer.Argument(help="Folder that `taxakey records` wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
     longest_edge: Annotated[int, typer.Option(help="Pictures are made no larger than this, in pixels.")] = 512,
-    workers: Annotated[int | None, typer.Option(help="Threads; by default as many as there are cores.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; by default as many as there are cores.")] = None,
 ) -> None:
     """Decode, check and shrink the pictures of records into Parquet shards; an interrupted build goes on where it stopped.
 

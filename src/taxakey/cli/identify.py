@@ -58,7 +58,7 @@ def identify(
     elif out is None:
         failures = _to_stdout(identifier, named, FORMATS[chosen], top, batch_size)
     else:
-        failures = _to_file(identifier, named, FORMATS[chosen], top, batch_size, out)
+        failures = _to_file(identifier, named, FORMATS[chosen], top, batch_size, out, by)
     _report(failures, len(named), out)
 
 
@@ -114,7 +114,9 @@ def _to_stdout(
     failures = []
     sys.stdout.write(format.header())
     results = identifier.identify_each(named.values(), top=top or format.default_top, batch_size=batch_size)
-    for name, (_, answer) in zip(named, results, strict=True):
+    for count, (name, (_, answer)) in enumerate(zip(named, results, strict=True), start=1):
+        if count % batch_size == 0:
+            sys.stdout.flush()
         if isinstance(answer, BadImage):
             failures.append((name, answer))
         else:
@@ -123,7 +125,7 @@ def _to_stdout(
 
 
 def _to_file(
-    identifier: Identifier, named: Mapping[str, list[Path]], format: Format, top: int | None, batch_size: int, out: Path
+    identifier: Identifier, named: Mapping[str, list[Path]], format: Format, top: int | None, batch_size: int, out: Path, by: str
 ) -> list[tuple[str, BadImage]]:
     from taxakey.errors import BadImage
     from taxakey.progress import track
@@ -131,9 +133,10 @@ def _to_file(
 
     top = top or format.default_top
     failures: list[tuple[str, BadImage]] = []
+    asked = {"by": by, "temperature": identifier.calibration.temperature if identifier.calibration else None}
     rows_each = min(top, len(identifier.taxonomy))
     out.parent.mkdir(parents=True, exist_ok=True)
-    with AnswerFile(out, format, rows_each=rows_each, fingerprint=identifier.fingerprint) as file:
+    with AnswerFile(out, format, rows_each=rows_each, fingerprint=identifier.fingerprint, asked=asked) as file:
         left = {name: files for name, files in named.items() if name not in file.done}
         done = len(named) - len(left)
         results = zip(left, identifier.identify_each(left.values(), top=top, batch_size=batch_size), strict=True)

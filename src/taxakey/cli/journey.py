@@ -12,6 +12,7 @@ from taxakey.cli.build import build
 from taxakey.cli.evaluate import evaluate
 from taxakey.cli.export import export
 from taxakey.cli.records import records
+from taxakey.errors import BadInput
 
 if TYPE_CHECKING:
     from taxakey.training.recipe import Recipe
@@ -43,6 +44,7 @@ def journey(
 
     Example: taxakey journey my-photographs/ my-model/
     """
+    from taxakey.artifacts import read_manifest
     from taxakey.cli.device import resolve_device
     from taxakey.embeddings import embed
     from taxakey.models.backbones import quiet_timm
@@ -63,6 +65,8 @@ def journey(
     records(source, out / "records", seed=seed)
     say("dataset: every picture decoded, checked, made small")
     build(out / "records", out / "dataset")
+    if not read_manifest(out / "dataset", "dataset").counts["test"]:
+        raise BadInput(f"{source}: no species has enough photographs for a test part (three or more), so nothing can be measured")
     vectors = out / "embeddings" if chosen.train == "head" else None
     if vectors is not None:
         say(f"embeddings of every picture by {chosen.backbone.name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from typing import Annotated
 
@@ -56,4 +58,12 @@ def main() -> None:
         app()
     except TaxakeyError as error:
         print(f"taxakey: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        print(f"taxakey: {error.filename or 'disk'}: {error.strerror}; name another place, or make room or way", file=sys.stderr)
         sys.exit(2)

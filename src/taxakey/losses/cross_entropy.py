@@ -16,8 +16,16 @@ class CrossEntropyOptions:
     kind: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check_share(self.label_smoothing)
+
     def build(self) -> CrossEntropy:
         return CrossEntropy(label_smoothing=self.label_smoothing)
+
+
+def _check_share(label_smoothing: float) -> None:
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing is {label_smoothing}; it must be at least 0 and below 1")
 
 
 class CrossEntropy(nn.Module):
@@ -29,8 +37,7 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}; it must be at least 0 and below 1")
+        _check_share(label_smoothing)
         self.label_smoothing = label_smoothing
 
     def forward(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:

@@ -67,10 +67,15 @@ def build_backbone(options: BackboneOptions) -> nn.Module:
         near = timm.list_models(f"*{options.name.split('_')[0]}*")[:5]
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise BadRecipe(f"timm {timm.__version__} has no model named {options.name!r}{hint}")
+    try:
+        bare = timm.create_model(options.name, pretrained=False, num_classes=0, **options.arguments)
+    except (RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadRecipe(f"timm can't make {options.name!r} with {dict(options.arguments)} ({reason})") from error
     if options.weights == NO_WEIGHTS:
-        return timm.create_model(options.name, pretrained=False, num_classes=0, **options.arguments)
+        return bare
     if options.weights == HUB:
-        return _from_hub(options)
+        return _from_hub(options, bare.pretrained_cfg)
     return _from_file(options, Path(options.weights))
 
 
@@ -129,13 +134,16 @@ def _classes_in(file: Path, options: BackboneOptions) -> int:
                 return opened.get_slice(key).get_shape()[0] if key in opened.keys() else 0  # noqa: SIM118 - no mapping
         except SafetensorError as error:
             raise WeightsUnavailable(f"{file}: not a safetensors file ({error})") from None
-    weight = timm.models.load_state_dict(str(file), weights_only=True).get(f"{name}.weight")
+    try:
+        # Tensors only: a foreign pickle is refused here, before timm is given the file.
+        weight = timm.models.load_state_dict(str(file), weights_only=True).get(f"{name}.weight")
+    except Exception as error:  # torch.load fails in as many ways as a file can be wrong
+        raise WeightsUnavailable(f"{file}: not a file of weights ({type(error).__name__})") from error
     return 0 if weight is None else len(weight)
 
 
-def _from_hub(options: BackboneOptions) -> nn.Module:
+def _from_hub(options: BackboneOptions, config: Mapping[str, Any]) -> nn.Module:
     how = "name a file of them with --weights FILE, or train from scratch with --weights none"
-    config = timm.create_model(options.name, pretrained=False, num_classes=0, **options.arguments).pretrained_cfg
     if not (config.get("hf_hub_id") or config.get("url")):
         raise WeightsUnavailable(f"timm {timm.__version__} knows no pretrained weights for {options.name}; {how}")
     if not _cached(config) and (reason := _unreachable(config)):

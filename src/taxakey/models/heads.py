@@ -66,6 +66,10 @@ class LinearOptions:
     kind: Literal["linear"] = "linear"
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError("dropout must be at least 0 and below 1")
+
 
 @dataclass(frozen=True)
 class BottleneckOptions:
@@ -74,6 +78,10 @@ class BottleneckOptions:
     kind: Literal["bottleneck"] = "bottleneck"
     width: int = 128
     activation: Activation = "none"
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError("width must be at least 1")
 
 
 class LinearHead(Head):

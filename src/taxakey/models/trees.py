@@ -42,6 +42,10 @@ class TreeOptions:
     order: Order = "taxonomic"
     activation: Activation = "none"
 
+    def __post_init__(self) -> None:
+        if self.width < 1 or (self.slots is not None and self.slots < 1):
+            raise ValueError("width and slots must be at least 1")
+
 
 HeadOptions = LinearOptions | BottleneckOptions | TreeOptions
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import xml.etree.ElementTree as ET
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -65,6 +66,8 @@ def open_archive(path: Path) -> Archive:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read_archive(path, path.parent, partial(_open_in_zip, archive, path, _inner_folder(archive, path)))
+    except (zlib.error, EOFError) as error:
+        raise BadRecords(f"{path}: damaged ({error}); download it again") from None
     except zipfile.BadZipFile as error:
         raise BadRecords(f"{path}: not a zip file ({error}); download it again") from None
     except (RuntimeError, NotImplementedError) as error:  # a password, an unknown compression
@@ -141,7 +144,7 @@ def _refuse_doctype(content: bytes, name: str) -> None:
     parser.StartDoctypeDeclHandler = refuse
     try:
         parser.Parse(content, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: an encoding that nobody knows
         raise BadRecords(f"{name}: not well-formed XML ({error}); download the archive again") from None
 
 

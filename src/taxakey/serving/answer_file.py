@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -24,16 +24,17 @@ from taxakey.serving.formats import Format
 class AnswerFile:
     """Open `path` for the answers of one model, `rows_each` rows a photograph; `done` has the names it already holds.
 
-    Raises PlanMismatch when the file was begun with another model, format or number of rows, and BadInput when it is foreign.
+    `asked` is whatever else decides the answers. Raises PlanMismatch when the file was begun with another model, format or
+    number of rows or was asked otherwise, and BadInput when it is foreign.
     """
 
-    def __init__(self, path: Path | str, format: Format, *, rows_each: int, fingerprint: str) -> None:
+    def __init__(self, path: Path | str, format: Format, *, rows_each: int, fingerprint: str, asked: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.done: set[str] = set()
         self._format = format
         self._fingerprint = fingerprint
         rows_each = rows_each if format.columns else 1
-        self._check_plan({"format": format.name, "model": fingerprint, "rows": rows_each})
+        self._check_plan({"format": format.name, "model": fingerprint, "rows": rows_each, **asked})
         size = self._whole_answers(rows_each) if self.path.exists() else 0
         self._file = self._open(size)
 

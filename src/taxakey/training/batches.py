@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -11,11 +11,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from taxakey.dataset.preprocess import Preprocess, decode
 from taxakey.dataset.reader import Part
 from taxakey.training.recipe import Recipe
+
+
+class EpochShuffle(Sampler[int]):
+    """A new order each epoch that follows from seed and epoch alone, so that a resumed run goes on as if never interrupted.
+
+    Yields `epoch * len + row`: the worker processes, which outlive an epoch, learn from it which epoch it is.
+    """
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(_mix(self.seed, self.epoch)))
+        return iter((order + self.epoch * self.length).tolist())
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class StoredFeatures(Dataset):
@@ -33,33 +59,42 @@ class StoredFeatures(Dataset):
         return self.features_ND[row], self.labels_N[row]
 
     def __getitems__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        picked = torch.as_tensor(rows)
+        picked = torch.as_tensor(rows) % len(self)
         return self.features_ND[picked], self.labels_N[picked]
 
 
 class Pictures(Dataset):
     """Pictures of a part, through the augmentation in training or the evaluation transform otherwise."""
 
-    def __init__(self, part: Part, preprocess: Preprocess, augment: Callable[[NDArray[np.uint8]], Tensor] | None = None) -> None:
-        self.part, self.preprocess, self.augment = part, preprocess, augment
+    def __init__(
+        self,
+        part: Part,
+        preprocess: Preprocess,
+        augment: Callable[[NDArray[np.uint8]], Tensor] | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.part, self.preprocess, self.augment, self.seed = part, preprocess, augment, seed
         self.rows = np.flatnonzero(part.class_index >= 0)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        row = int(self.rows[index])
+        row = int(self.rows[index % len(self)])
         label = int(self.part.class_index[row])
         if self.augment is not None:
+            torch.manual_seed(_mix(self.seed, index))  # in a worker process: what happens to a picture in an epoch is fixed
             return self.augment(decode(self.part.image_bytes(row))), label
         return torch.from_numpy(self.preprocess.load(self.part.image_bytes(row))), label
 
 
 def feature_loader(data: StoredFeatures, recipe: Recipe, *, training: bool) -> DataLoader:
     """Shuffled for training (by the recipe's seed), in order otherwise."""
-    generator = torch.Generator().manual_seed(recipe.seed)
-    size = recipe.loop.batch_size if training else 1024
-    return DataLoader(data, size, shuffle=training, generator=generator, collate_fn=_as_it_is)
+    if not training:
+        return DataLoader(data, 1024, collate_fn=_as_it_is)
+    sampler = EpochShuffle(len(data), recipe.seed)
+    return DataLoader(data, recipe.loop.batch_size, sampler=sampler, collate_fn=_as_it_is)
 
 
 def picture_loader(data: Pictures, recipe: Recipe, *, training: bool) -> DataLoader:
@@ -68,8 +103,7 @@ def picture_loader(data: Pictures, recipe: Recipe, *, training: bool) -> DataLoa
     return DataLoader(
         data,
         recipe.loop.batch_size,
-        shuffle=training,
-        generator=torch.Generator().manual_seed(recipe.seed),
+        sampler=EpochShuffle(len(data), recipe.seed) if training else None,
         num_workers=workers,
         persistent_workers=True,
         worker_init_fn=_one_thread_each,

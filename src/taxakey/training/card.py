@@ -40,7 +40,7 @@ def write_card(
         f"* {_best_epoch(run, recipe)}",
         f"* {calibration.meaning if calibration else 'Probabilities are not calibrated (no validation pictures).'}",
         "",
-        "The figures above are of the validation part that chose the model; `taxakey evaluate` measures the test part.",
+        "`taxakey evaluate` measures the model on the test part, which neither trained nor chose it.",
         "A species outside the list is always named wrongly, and an answer is a model's opinion, not an expert's.",
         "",
     ]

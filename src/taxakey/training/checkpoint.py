@@ -24,7 +24,7 @@ from taxakey.models.backbones import Network, classifier_name
 from taxakey.models.heads import LinearHead
 from taxakey.models.trees import build_head
 from taxakey.taxonomy import Taxonomy
-from taxakey.training.recipe import Recipe, read_recipe, recipe_from
+from taxakey.training.recipe import Recipe, recipe_from
 
 _FLAT_HEAD = "head.linear."  # our name of a flat head's layer; on disk it has timm's, so that timm can load the folder
 
@@ -76,10 +76,16 @@ def _config(network: Network, taxonomy: Taxonomy, preprocess: Preprocess, recipe
 
 
 def model_folder(path: Path | str) -> Path:
-    """The model/ folder meant by a run's folder or by itself; raises MissingArtifact where there is neither."""
+    """The model/ folder meant by a run's folder or by itself; raises MissingArtifact where there is neither.
+
+    A run that was begun and not finished has no model yet, even if weights lie there: they aren't calibrated.
+    """
     path = Path(path)
     for folder in (path / "model", path):
         if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            run = folder.resolve().parent
+            if folder.resolve().name == "model" and (run / "plan.json").is_file() and not (run / "manifest.json").is_file():
+                raise MissingArtifact(f"{run}: this run was begun and not finished; run its `taxakey train` again")
             return folder
     raise MissingArtifact(f"{path}: no trained model there (model.safetensors and config.json); name a run or its model/ folder")
 
@@ -126,9 +132,9 @@ def _timm_key(key: str, network: Network) -> str:
     return f"taxakey_{key}"
 
 
-def read_model_recipe(path: Path | str) -> Recipe:
-    """The recipe that made a model, as resolved."""
-    return read_recipe(model_folder(path) / "recipe.yaml")
+def epochs_done(checkpoint: Path) -> int:
+    """How many epochs a run had finished when it wrote this Lightning checkpoint."""
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
 
 
 def best_weights(network: nn.Module, checkpoint: Path) -> None:

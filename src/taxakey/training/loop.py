@@ -31,7 +31,7 @@ from taxakey.models.backbones import Network, build_backbone, data_config, state
 from taxakey.models.trees import build_head
 from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
 from taxakey.training.card import write_card
-from taxakey.training.checkpoint import best_weights, save_model
+from taxakey.training.checkpoint import best_weights, epochs_done, save_model
 from taxakey.training.curves import Curves
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe
@@ -123,6 +123,9 @@ def _fit(run: _Run, device: str) -> TrainingModule:
     best = _best_checkpoint(run, has_validation=len(validation) > 0)
     trainer = _trainer(run, device, [best, Curves(run.out / "curves.csv")])
     last = run.out / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        # Lightning tells the sampler its epoch only after the workers have been given their first batches.
+        training.sampler.set_epoch(epochs_done(last))  # type: ignore[attr-defined]
     with warnings.catch_warnings():
         # Lightning warns of its own use of torch, and advises more workers than this machine has cores.
         warnings.filterwarnings("ignore", module=r"lightning\..*")
@@ -147,7 +150,7 @@ def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
         return feature_loader(stored[0], run.recipe, training=True), feature_loader(stored[1], run.recipe, training=False)
     augment = run.recipe.augment.build(run.preprocess)
     return (
-        picture_loader(Pictures(parts[0], run.preprocess, augment), run.recipe, training=True),
+        picture_loader(Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed), run.recipe, training=True),
         picture_loader(Pictures(parts[1], run.preprocess), run.recipe, training=False),
     )
 

@@ -43,6 +43,7 @@ class TrainingModule(L.LightningModule):
         self.validation_nll: list[Tensor] = []
 
     def on_train_epoch_start(self) -> None:
+        torch.manual_seed(self.recipe.seed * 100_003 + self.current_epoch)  # dropout, the same after a resume
         # Lightning keeps each layer's mode through validation and never calls train() on a module that trains already.
         if self.recipe.backbone.freeze_norm and self.backbone is not None:
             for layer in self.backbone.modules():

@@ -41,6 +41,10 @@ class LoopOptions:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     best_by: Literal["validation_loss", "validation_top_1", "validation_macro_top_1"] = "validation_macro_top_1"
 
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size, self.accumulate) < 1:
+            raise ValueError("epochs, batch_size and accumulate must be at least 1")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -70,7 +74,9 @@ class Recipe:
         return self if weights is None else replace(self, backbone=replace(self.backbone, weights=weights))
 
     def resolved(self) -> Recipe:
-        """With the environment variables in the weights' path filled in."""
+        """With the environment variables in the weights' path filled in; raises BadRecipe for what can't be trained."""
+        if self.train == "head" and self.backbone.weights == NO_WEIGHTS:
+            raise BadRecipe(f"{self.name}: a head on a frozen backbone needs pretrained weights; name some, or use train: all")
         return self.with_weights(_expand(self.backbone.weights))
 
     def write(self, path: Path | str) -> None:

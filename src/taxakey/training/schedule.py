@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -13,12 +14,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     ConstantLR,
-    CosineAnnealingLR,
     ExponentialLR,
-    LinearLR,
+    LambdaLR,
     LRScheduler,
     OneCycleLR,
-    SequentialLR,
 )
 
 
@@ -31,6 +30,12 @@ class OptimizerOptions:
     weight_decay: float = 0.01
     momentum: float = 0.9
     backbone_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.name not in (known := timm.optim.list_optimizers()):
+            raise ValueError(f"timm has no optimizer {self.name!r}; some it has: {', '.join(known[:8])} …")
+        if not self.rate > 0 or self.weight_decay < 0 or self.backbone_rate < 0:
+            raise ValueError("rate must be above 0, weight_decay and backbone_rate at least 0")
 
     def build(self, backbone: nn.Module | None, head: nn.Module) -> Optimizer:
         """An optimiser with a group for the head and, where it is trained, one for the backbone. No decay on biases and norms."""
@@ -62,6 +67,10 @@ class ScheduleOptions:
     final: float = 0.01
     decay: float = 0.85
 
+    def __post_init__(self) -> None:
+        if not (0 <= self.warmup < 1 and 0 < self.final <= 1 and 0 < self.decay <= 1):
+            raise ValueError("warmup must lie in [0, 1), final and decay in (0, 1]")
+
     def build(self, optimizer: Optimizer, *, steps: int, steps_per_epoch: int) -> LRScheduler:
         """A schedule to be advanced after every optimiser step; `steps`: of the whole run."""
         rise = min(max(round(steps * self.warmup), 1), max(steps - 1, 1))
@@ -75,7 +84,12 @@ class ScheduleOptions:
                 share = min(max(self.warmup, 1 / max(steps, 2)), 0.9)
                 return OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=share, final_div_factor=1 / self.final)
             case "cosine":
-                up = LinearLR(optimizer, start_factor=0.01, total_iters=rise)
-                lowest = min(group["lr"] for group in optimizer.param_groups) * self.final
-                down = CosineAnnealingLR(optimizer, T_max=max(steps - rise, 1), eta_min=lowest)
-                return SequentialLR(optimizer, [up, down], milestones=[rise])
+                return LambdaLR(optimizer, lambda step: _cosine(step, steps, rise, self.final))
+
+
+def _cosine(step: int, steps: int, rise: int, final: float) -> float:
+    """Share of the peak at a step: linear from 0.01 to 1 over `rise` steps, then along a cosine to `final`."""
+    if step < rise:
+        return 0.01 + 0.99 * step / rise
+    done = min((step - rise) / max(steps - rise, 1), 1.0)
+    return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
