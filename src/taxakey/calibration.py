@@ -46,15 +46,13 @@ class Calibration:
     def meaning(self) -> str:
         """In a sentence for people, what it was measured to mean that an answer is, or isn't, called unsure."""
         found = self.measured
+        of = f"On validation ({found['observations']:,} observations)"
         if found["precision"] is None:
-            return (
-                f"On validation ({found['observations']:,} observations) no threshold made {found['target_precision']:.0%} of "
-                "the answers right, so every answer of this model is called unsure."
-            )
+            target = _percent(found["target_precision"])
+            return f"{of} no threshold made {target} of the answers right, so every answer of this model is called unsure."
         return (
-            f"On validation ({found['observations']:,} observations), first answers of {self.unsure_below:.0%} or more were "
-            f"right {found['precision']:.0%} of the time. "
-            f"{found['coverage']:.0%} of all answers reach it; the others are called unsure."
+            f"{of}, first answers of {_percent(self.unsure_below)} or more were right {_percent(found['precision'])} "
+            f"of the time. {_percent(found['coverage'])} of all answers reach it."
         )
 
     def write(self, path: Path | str) -> None:
@@ -72,6 +70,10 @@ class Calibration:
         if not calibration.temperature > 0:
             raise BadInput(f"{path}: the temperature is {calibration.temperature}, it must be above 0")
         return calibration
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}\u00a0%"
 
 
 def fit_calibration(

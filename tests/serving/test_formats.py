@@ -101,10 +101,10 @@ def test_plantnet_shape_is_exact(identifier: Identifier) -> None:
 
 def test_the_threshold_is_described_by_what_was_measured(identifier: Identifier) -> None:
     assert describe_threshold(identifier.calibration).replace("\u00a0", " ") == (
-        "On validation (412 observations), first answers of 62 % or more were right 93 % of the time, "
-        "at least 90 % with 95 % confidence. 71 % of all answers reach it."
+        "On validation (412 observations), first answers of 62 % or more were right 93 % of the time. "
+        "71 % of all answers reach it."
     )
-    nothing_reached_it = Calibration(1.0, 1.0, {"target_precision": 0.9, "precision": None})
+    nothing_reached_it = Calibration(1.0, 1.0, {"target_precision": 0.9, "precision": None, "observations": 50})
     assert "every answer of this model is called unsure" in describe_threshold(nothing_reached_it)
     assert "not calibrated" in describe_threshold(None)
 

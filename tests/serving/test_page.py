@@ -110,6 +110,9 @@ def test_an_unsure_answer_says_so_and_names_the_genus(open_page: Callable, tmp_p
 
 def test_by_keyboard_alone(open_page: Callable, photograph: Callable) -> None:
     page = open_page()
+    # Chromium hands its file dialog to the test only once somebody listens, and on a busy machine that takes a moment: listen
+    # from the start, so that the answers to the questions below come after it.
+    page.on("filechooser", lambda _: None)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "files"
     assert page.locator("#drop").evaluate("node => getComputedStyle(node).outlineStyle") == "solid"

@@ -23,6 +23,13 @@ from taxakey.cli.serve import serve
 from taxakey.cli.train import train
 from taxakey.errors import TaxakeyError
 
+_EXTRA_OF = {
+    **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "safetensors", "tensorboard", "huggingface_hub"), "train"),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "onnxruntime", "multipart"), "serve"),
+    **dict.fromkeys(("onnx", "onnxscript"), "export"),
+}
+"""Which extra brings a package that a plain installation doesn't have."""
+
 app = typer.Typer(
     help="From records and photographs of organisms to a model that names new photographs, says how sure it is, and serves "
     "the answer. The stages, in order: sample or your own data, records, build, embed, train, predict, evaluate, export, serve; "
@@ -58,6 +65,12 @@ def main() -> None:
         app()
     except TaxakeyError as error:
         print(f"taxakey: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        print(f"taxakey: the package {error.name} isn't installed; run: pip install 'taxakey[{extra}]'", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
