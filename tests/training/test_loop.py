@@ -190,3 +190,14 @@ def test_norms_keep_their_statistics_only_when_asked(sheets_dataset: Path, tmp_p
     assert all(torch.equal(before[name], after[name]) for name in statistics) is freeze_norm
     weight = "conv1.0.weight"
     assert not torch.equal(before[weight], after[weight]), "the backbone itself must learn"
+
+
+def test_a_bar_is_drawn_on_a_terminal(sheets_dataset: Path, tmp_path: Path) -> None:
+    """Through a real pseudo-terminal: what a person sees while a run learns."""
+    replace(SMOKE, loop=replace(SMOKE.loop, epochs=1)).write(tmp_path / "recipe.yaml")
+    command = f"{sys.executable} -m taxakey train {sheets_dataset} {tmp_path / 'run'} --recipe {tmp_path / 'recipe.yaml'}"
+    done = subprocess.run(["script", "-qec", f"{command} --device cpu", "/dev/null"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "training" in done.stdout
+    assert "epoch 1 of 1, top-1" in done.stdout
+    assert "100 %" in done.stdout

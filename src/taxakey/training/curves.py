@@ -1,4 +1,4 @@
-"""The learning curves of a run: `curves.csv`, one row an epoch, true after every epoch and after a resume."""
+"""What a run tells while it learns: `curves.csv`, one row an epoch, true after every epoch and after a resume; and a bar."""
 
 from __future__ import annotations
 
@@ -47,6 +47,36 @@ class Curves(L.Callback):
         if progress.shown() and not sys.stderr.isatty():
             shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
             print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}  {shown}", file=sys.stderr, flush=True)
+
+
+class TrainingBar(L.Callback):
+    """One bar over all batches of the run, drawn on a terminal like those of the other stages."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        text = TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.percentage:3.0f} %")
+        self.progress = Progress(*text, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+
+    def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
+        batches, epochs = int(trainer.num_training_batches), int(trainer.max_epochs or 1)
+        self.task = self.progress.add_task("training", total=batches * epochs, completed=batches * trainer.current_epoch)
+        self.progress.start()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.progress.advance(self.task)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:
+        top_1 = trainer.callback_metrics.get("validation_top_1")
+        shown = "" if top_1 is None else f", top-1 {float(top_1):.3f}"
+        self.progress.update(self.task, description=f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}{shown}")
+
+    def teardown(self, trainer: L.Trainer, _: L.LightningModule, stage: str) -> None:
+        self.progress.stop()
+
+    def on_exception(self, *_: Any) -> None:
+        self.progress.stop()
 
 
 def _short(value: Any) -> Any:

@@ -13,7 +13,7 @@ import taxakey.torchvision_guard  # noqa: F401  before Lightning
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import nn
@@ -32,7 +32,7 @@ from taxakey.models.trees import build_head
 from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
 from taxakey.training.card import write_card
 from taxakey.training.checkpoint import best_weights, epochs_done, save_model
-from taxakey.training.curves import Curves
+from taxakey.training.curves import Curves, TrainingBar
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe
 
@@ -170,7 +170,7 @@ def _best_checkpoint(run: _Run, *, has_validation: bool) -> ModelCheckpoint:
 def _trainer(run: _Run, device: str, callbacks: list[Callback]) -> L.Trainer:
     bar = progress.shown() and sys.stderr.isatty()
     if bar:
-        callbacks = [*callbacks, TQDMProgressBar()]
+        callbacks = [*callbacks, TrainingBar()]
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     loop = run.recipe.loop
     return L.Trainer(
@@ -182,7 +182,7 @@ def _trainer(run: _Run, device: str, callbacks: list[Callback]) -> L.Trainer:
         precision=loop.precision,
         callbacks=callbacks,
         logger=TensorBoardLogger(run.out / "tensorboard", name="", version=""),
-        enable_progress_bar=bar,
+        enable_progress_bar=False,  # ours looks like those of the other stages
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=50,
