@@ -76,7 +76,7 @@ def build_backbone(options: BackboneOptions) -> nn.Module:
         return bare
     if options.weights == HUB:
         return _from_hub(options, bare.pretrained_cfg)
-    return _from_file(options, Path(options.weights))
+    return _from_file(options, Path(options.weights), classifier_name(bare))
 
 
 def data_config(options: BackboneOptions, backbone: nn.Module) -> dict[str, Any]:
@@ -103,10 +103,10 @@ def state_hash(backbone: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _from_file(options: BackboneOptions, file: Path) -> nn.Module:
+def _from_file(options: BackboneOptions, file: Path, classifier: str | None) -> nn.Module:
     if not file.is_file():
         raise WeightsUnavailable(f"{file}: no such file of weights; name one with --weights FILE, or say weights: none")
-    classes = _classes_in(file, options)
+    classes = _classes_in(file, classifier)
     try:
         # With the file's own number of classes timm loads strictly: a file of another architecture is an error, not noise.
         backbone = timm.create_model(
@@ -123,8 +123,7 @@ def _from_file(options: BackboneOptions, file: Path) -> nn.Module:
     return backbone
 
 
-def _classes_in(file: Path, options: BackboneOptions) -> int:
-    name = classifier_name(timm.create_model(options.name, pretrained=False, **options.arguments))
+def _classes_in(file: Path, name: str | None) -> int:
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 
