@@ -20,7 +20,7 @@ from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import ExportMismatch, MissingArtifact, PlanMismatch
 from taxakey.export import check, export, write_onnx
 from taxakey.models.backbones import Network
-from taxakey.models.trees import build_head
+from taxakey.models.head_options import build_head
 from taxakey.serving.identifier import load
 from taxakey.serving.scorers import OnnxScorer
 from taxakey.taxonomy import Taxonomy

@@ -30,7 +30,7 @@ def test_what_is_written_is_read_back_the_same(tmp_path: Path) -> None:
         ("name: a\nhead: {kind: tree, wdth: 3}", "wdth: Unexpected keyword argument"),
         ("name: a\nhead: {kind: trea}", "does not match any of the expected tags"),
         ("name: a\nloop: {epochs: many}", "loop.epochs: Input should be a valid integer"),
-        ("name: a\nloop: {epochs: 0}", "must be at least 1"),
+        ("name: a\nloop: {epochs: -1}", "epochs at least 0"),
         ("name: a\noptimizer: {name: nonsense}", "timm has no optimizer 'nonsense'"),
         ("name: a\nloss: {kind: cross_entropy, label_smoothing: 2}", "label_smoothing is 2"),
         ("name: a\nhead: {kind: tree, slots: -1}", "width and slots must be at least 1"),
@@ -61,3 +61,19 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 def test_a_frozen_backbone_without_weights_is_refused() -> None:
     with pytest.raises(BadRecipe, match="needs pretrained weights"):
         read_recipe("frozen-linear").with_weights("none").resolved()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("loop: {epochs: 0}", "no epochs leave a random head"),
+        ("head: {kind: tree, sparse: true}", "needs the optimizer lazy_adamw"),
+        ("train: all\nhead: {kind: tree, order: clustered}", "built from embeddings"),
+        ("train: all\nhead: {kind: linear, start: class_means}", "built from embeddings"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_it_starts(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"name: a\nbackbone: {{weights: hub}}\n{text}\n")
+    with pytest.raises(BadRecipe, match=message):
+        read_recipe(file).resolved()

@@ -1,6 +1,7 @@
 """Heads: from pooled features to scores over classes. Shapes: B images, D features, C classes, d bottleneck width.
 
-To add one: a subclass of `Head`, a frozen options class with a `kind`, a line in `HeadOptions` and in `build_head`.
+To add one: a subclass of `Head`, a frozen options class with a `kind`, a line in `HeadOptions` and in `build_head`
+(models/head_options.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 Activation = Literal["none", "relu"]
+Start = Literal["random", "class_means"]
+"""Where training begins: small random weights, or the classes' mean features (`models.class_means`; needs embeddings)."""
 
 
 class Decision(NamedTuple):
@@ -22,6 +25,17 @@ class Decision(NamedTuple):
 
     logits: Tensor
     labels: Tensor
+
+
+class Ranked(NamedTuple):
+    """The k most probable classes of each image, best first: log-probabilities and class indices, both [B, k].
+
+    `opened` [B]: how many nodes' children were scored to find them; a flat head has one node and opens it.
+    """
+
+    log_prob: Tensor
+    classes: Tensor
+    opened: Tensor
 
 
 class Head(nn.Module):
@@ -39,8 +53,33 @@ class Head(nn.Module):
         decisions = self.decisions(features_BD, labels_B)
         return torch.stack([_log_prob(decision) for decision in decisions]).sum(0)
 
+    def log_prob_all(self, features_BD: Tensor) -> Tensor:
+        """Normalised log-probabilities [B, C], float32, in class order: for as many classes as memory allows."""
+        return self(features_BD).float().log_softmax(1)
+
+    def top_k(self, features_BD: Tensor, k: int) -> Ranked:
+        """The k most probable classes of each image; equal probabilities in the order of the class index."""
+        if not 1 <= k <= self.classes:
+            raise ValueError(f"k is {k}; it must lie between 1 and the {self.classes} classes")
+        return Ranked(*first_k(self.log_prob_all(features_BD), k), torch.ones(len(features_BD), dtype=torch.long))
+
+    def multiply_adds(self, *, training: bool) -> int:
+        """Multiply-adds for one image, forward: of a training step's decisions, or of the scores of all classes."""
+        raise NotImplementedError
+
     def forward(self, features_BD: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+def first_k(scores_BC: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest scores of each row and their columns, equal scores by rising column (torch.topk leaves them to chance)."""
+    kth_B1 = scores_BC.topk(k, dim=1).values[:, -1:]
+    # Everything that ties with the k-th must be in the race: it's usually one column, rarely many.
+    rivals = int((scores_BC >= kth_B1).sum(1).max())
+    columns_BR = scores_BC.topk(rivals, dim=1).indices.sort(1).values
+    order_BR = scores_BC.gather(1, columns_BR).argsort(dim=1, descending=True, stable=True)[:, :k]
+    columns_Bk = columns_BR.gather(1, order_BR)
+    return scores_BC.gather(1, columns_Bk), columns_Bk
 
 
 def _log_prob(decision: Decision) -> Tensor:
@@ -65,6 +104,7 @@ class LinearOptions:
 
     kind: Literal["linear"] = "linear"
     dropout: float = 0.0
+    start: Start = "random"
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
@@ -78,10 +118,13 @@ class BottleneckOptions:
     kind: Literal["bottleneck"] = "bottleneck"
     width: int = 128
     activation: Activation = "none"
+    start: Start = "random"
 
     def __post_init__(self) -> None:
         if self.width < 1:
             raise ValueError("width must be at least 1")
+        if self.activation != "none" and self.start == "class_means":
+            raise ValueError("a start from class means needs activation: none")
 
 
 class LinearHead(Head):
@@ -99,6 +142,9 @@ class LinearHead(Head):
     def forward(self, features_BD: Tensor) -> Tensor:
         return self.linear(self.dropout(features_BD))
 
+    def multiply_adds(self, *, training: bool) -> int:
+        return self.in_features * self.classes
+
 
 class BottleneckHead(Head):
     """A linear layer on a bottleneck: D·d + d + d·C + C parameters."""
@@ -111,3 +157,7 @@ class BottleneckHead(Head):
 
     def forward(self, features_BD: Tensor) -> Tensor:
         return self.linear(self.bottleneck(features_BD))
+
+    def multiply_adds(self, *, training: bool) -> int:
+        width = self.linear.in_features
+        return self.in_features * width + width * self.classes

@@ -1,15 +1,17 @@
-"""The two-level hierarchical softmax (BioMachina, PlantCLEF 2022; SPEC section 1), and which class sits where in it.
+"""The hierarchical softmax for any tree (BioMachina, PlantCLEF 2022; SPEC section 1).
 
-Shapes: B images, D features, d bottleneck width, C classes, T top nodes, S slots a node (T·S >= C).
+Shapes: B images, D features, d bottleneck width, C classes, E edges, N inner nodes, T children of the root, L levels, P pairs of
+an image and a node, R opened edges, F most children of a node, G taxa of a rank.
 
-p(class) = p(node) · p(slot | node). The class at position q sits in node q div S, slot q mod S; `position_C` maps class index to
-position, because the order decides accuracy: the tree learns no taxonomy by itself. Slots without a class take no probability.
+p(class) is the product of p(edge | node) along its path. Every edge has a weight vector, siblings share a softmax. Which class
+hangs where (`models.hierarchies`) decides accuracy, because classes that are often confused must be siblings: no tree learns that
+by itself.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -17,117 +19,243 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from taxakey.models.heads import (
-    Activation,
-    Bottleneck,
-    BottleneckHead,
-    BottleneckOptions,
-    Decision,
-    Head,
-    LinearHead,
-    LinearOptions,
-)
-from taxakey.taxonomy import Taxonomy
+from taxakey.models.best_first import Children, best_first
+from taxakey.models.edge_scores import Opened, edge_scores, open_nodes, padded
+from taxakey.models.heads import Activation, Bottleneck, Decision, Head, Ranked, Start
+from taxakey.models.hierarchies import Hierarchy
 
-Order = Literal["taxonomic", "listed"]
+Order = Literal["taxonomic", "listed", "random", "frequency", "clustered"]
+Nodes = Literal["even", "taxa", "huffman", "clusters"]
 
 
 @dataclass(frozen=True)
 class TreeOptions:
-    """`slots`: S, by default ceil(sqrt(C)). `order`: by family, genus and name, or as the classes are listed (by name)."""
+    """The shape of a tree, the order of its classes, and the vectors it scores them with.
+
+    `width`: d of the bottleneck, None for none (all D features). `nodes`: "even" ones of `slots` classes (by default
+    ceil(sqrt(C)); several numbers make a deeper tree, from the top), in `order`; or "taxa", a node per family and genus; or
+    "huffman", frequent classes near the root, `slots` children a node; or "clusters", uneven nodes found among the class means.
+    Orders: by family, genus and name; as listed (by name); at random; by falling count of training pictures; or neighbours among
+    the class means side by side. `sparse`: gradients below the root hold only the rows touched; needs the optimiser lazy_adamw.
+    """
 
     kind: Literal["tree"] = "tree"
-    width: int = 128
-    slots: int | None = None
+    width: int | None = 128
+    nodes: Nodes = "even"
+    slots: int | tuple[int, ...] | None = None
     order: Order = "taxonomic"
     activation: Activation = "none"
+    start: Start = "random"
+    sparse: bool = False
 
     def __post_init__(self) -> None:
-        if self.width < 1 or (self.slots is not None and self.slots < 1):
+        slots = (self.slots,) if isinstance(self.slots, int) else self.slots or ()
+        if (self.width is not None and self.width < 1) or any(slot < 1 for slot in slots):
             raise ValueError("width and slots must be at least 1")
-
-
-HeadOptions = LinearOptions | BottleneckOptions | TreeOptions
-
-
-def build_head(options: HeadOptions, in_features: int, taxonomy: Taxonomy) -> Head:
-    """The head that the options describe, for the classes of a taxonomy."""
-    classes = len(taxonomy)
-    match options:
-        case LinearOptions():
-            return LinearHead(in_features, classes, dropout=options.dropout)
-        case BottleneckOptions():
-            return BottleneckHead(in_features, classes, width=options.width, activation=options.activation)
-        case TreeOptions():
-            position_C = class_positions(taxonomy, options.order)
-            return TreeHead(in_features, position_C, width=options.width, slots=options.slots, activation=options.activation)
-
-
-def class_positions(taxonomy: Taxonomy, order: Order) -> NDArray[np.int64]:
-    """Position in the tree of each class [C]: a permutation of 0 … C-1."""
-    if order == "listed":
-        return np.arange(len(taxonomy), dtype=np.int64)
-    lineage = list(zip(taxonomy.column("family"), taxonomy.column("genus"), taxonomy.names, strict=True))
-    by_lineage = sorted(range(len(taxonomy)), key=lineage.__getitem__)
-    position_C = np.empty(len(taxonomy), dtype=np.int64)
-    position_C[by_lineage] = np.arange(len(taxonomy))
-    return position_C
+        if self.nodes == "huffman" and any(slot < 2 for slot in slots):
+            raise ValueError("slots must be at least 2 in a Huffman tree")
+        if self.activation != "none" and (self.width is None or self.start == "class_means"):
+            raise ValueError("an activation belongs to a bottleneck that starts at random: set activation: none")
 
 
 class TreeHead(Head):
-    """Bottleneck, softmax over T nodes, softmax over the S slots of a node.
+    """Bottleneck, then a softmax at each node on the way from the root to a class.
 
-    Training computes the T node logits and the S slot logits of the TRUE node only: d·(T + S) multiply-adds a sample after the
-    bottleneck. `forward` is the joint over ALL nodes; opening only the best node (the paper) or giving every node the best
-    node's slots (its released code) is wrong for every class outside the best node.
+    Training scores the children of the nodes on the TRUE path only: for two levels d·(T + F) multiply-adds a sample after the
+    bottleneck. `forward` is the joint over ALL nodes; opening only the best node (the paper) or giving every node the best node's
+    children (its released code) is wrong for every class outside the best node. `top_k` gives the same answer as `forward` and
+    opens few nodes. The root's weights have dense gradients, all others sparse ones where `sparse` is asked for.
     """
 
-    position_C: Tensor
-    empty_TS: Tensor
+    first_N1: Tensor
+    target_E: Tensor
+    fan_N: Tensor
+    source_E: Tensor
+    parent_edge_N: Tensor
+    leaf_edge_C: Tensor
+    path_CL: Tensor
 
     def __init__(
         self,
         in_features: int,
-        position_C: NDArray[np.int64],
+        hierarchy: Hierarchy,
         *,
-        width: int = 128,
-        slots: int | None = None,
+        width: int | None = 128,
         activation: Activation = "none",
+        sparse: bool = False,
     ) -> None:
         super().__init__()
-        classes = len(position_C)
-        if sorted(position_C.tolist()) != list(range(classes)):
-            raise ValueError("position_C must be a permutation of 0 … C-1")
-        self.in_features, self.classes = in_features, classes
-        self.slots = slots or math.ceil(math.sqrt(classes))
-        self.nodes = math.ceil(classes / self.slots)
-        self.bottleneck = Bottleneck(in_features, width, activation)
-        self.node_weight_Td = nn.Parameter(torch.empty(self.nodes, width).uniform_(-0.1, 0.1))
-        self.node_bias_T = nn.Parameter(torch.zeros(self.nodes))
-        self.slot_weight_TSd = nn.Parameter(torch.empty(self.nodes, self.slots, width).uniform_(-0.1, 0.1))
-        self.slot_bias_TS = nn.Parameter(torch.zeros(self.nodes, self.slots))
-        self.register_buffer("position_C", torch.as_tensor(position_C, dtype=torch.long))
-        empty = torch.arange(self.nodes * self.slots) >= classes
-        self.register_buffer("empty_TS", empty.view(self.nodes, self.slots), persistent=False)
+        self.in_features, self.classes = in_features, hierarchy.classes
+        self.hierarchy, self.sparse = hierarchy, sparse
+        self.bottleneck: nn.Module = nn.Identity() if width is None else Bottleneck(in_features, width, activation)
+        width = in_features if width is None else width
+        top, lower = int(hierarchy.fan_N[0]), hierarchy.edges - int(hierarchy.fan_N[0])
+        self.top_weight_Td = nn.Parameter(torch.empty(top, width).uniform_(-0.1, 0.1))
+        self.top_bias_T = nn.Parameter(torch.zeros(top))
+        self.lower_weight_Ed = nn.Parameter(torch.empty(lower, width).uniform_(-0.1, 0.1))
+        self.lower_bias_E = nn.Parameter(torch.zeros(lower))
+        for name in ("first_N1", "target_E"):  # stored with the model
+            self.register_buffer(name, torch.from_numpy(getattr(hierarchy, name).astype(np.int32)))
+        for name in ("fan_N", "source_E", "parent_edge_N", "leaf_edge_C", "path_CL"):
+            self.register_buffer(name, torch.from_numpy(getattr(hierarchy, name).astype(np.int64)), persistent=False)
+
+    @property
+    def width(self) -> int:
+        """d"""
+        return self.top_weight_Td.shape[1]
+
+    @property
+    def top(self) -> int:
+        """T"""
+        return len(self.top_bias_T)
 
     def decisions(self, features_BD: Tensor, labels_B: Tensor) -> list[Decision]:
         z_Bd = self.bottleneck(features_BD)
-        position_B = self.position_C[labels_B]
-        node_B, slot_B = position_B // self.slots, position_B % self.slots
-        slot_logits_BS = torch.einsum("bd,bsd->bs", z_Bd, self.slot_weight_TSd[node_B].to(z_Bd.dtype))
-        slot_logits_BS = slot_logits_BS + self.slot_bias_TS[node_B]
-        return [
-            Decision(self._node_logits(z_Bd), node_B),
-            Decision(slot_logits_BS.float().masked_fill(self.empty_TS[node_B], -torch.inf), slot_B),
-        ]
+        path_BL = self.path_CL[labels_B]
+        decisions = [Decision(self._top_logits(z_Bd), path_BL[:, 0])]
+        for level in range(1, path_BL.shape[1]):
+            edge_B = path_BL[:, level]
+            ended_B = edge_B < 0
+            node_B = self.source_E[edge_B.clamp(min=self.top)]
+            first_B = self.first_N1[node_B].long()
+            fan_B = self.fan_N[node_B].masked_fill(ended_B, 0)
+            logits_BF = self._lower_logits(z_Bd, first_B, fan_B, self._widest[level])
+            # Where the path has ended there is nothing to decide: one column, right with certainty.
+            logits_BF = logits_BF.masked_fill(ended_B[:, None] & (torch.arange(logits_BF.shape[1]) == 0).to(ended_B.device), 0)
+            decisions.append(Decision(logits_BF, (edge_B - first_B).masked_fill(ended_B, 0)))
+        return decisions
 
     def forward(self, features_BD: Tensor) -> Tensor:
-        """Joint log-probabilities [B, C], in class order."""
-        z_Bd = self.bottleneck(features_BD)
-        node_log_p_BT = self._node_logits(z_Bd).float().log_softmax(1)
-        slot_logits_BTS = torch.einsum("bd,tsd->bts", z_Bd, self.slot_weight_TSd.to(z_Bd.dtype)) + self.slot_bias_TS
-        slot_log_p_BTS = slot_logits_BTS.float().masked_fill(self.empty_TS, -torch.inf).log_softmax(2)
-        return (node_log_p_BT[:, :, None] + slot_log_p_BTS).flatten(1)[:, self.position_C]
+        """Joint log-probabilities [B, C], in class order, float32 (float64 stays)."""
+        return self._edge_log_p(self.bottleneck(features_BD))[:, self.leaf_edge_C]
 
-    def _node_logits(self, z_Bd: Tensor) -> Tensor:
-        return nn.functional.linear(z_Bd, self.node_weight_Td, self.node_bias_T)
+    def log_prob_all(self, features_BD: Tensor) -> Tensor:
+        return self(features_BD)
+
+    def top_k(self, features_BD: Tensor, k: int) -> Ranked:
+        """The k most probable classes of each image, the same as the full joint gives, from the few nodes that can hold them."""
+        if not 1 <= k <= self.classes:
+            raise ValueError(f"k is {k}; it must lie between 1 and the {self.classes} classes")
+        with torch.no_grad():
+            z_Bd = self.bottleneck(features_BD)
+            log_p_BT = _log_softmax(_wide(self._top_logits(z_Bd)), self.source_E[: self.top], 1)
+            root = Children(log_p_BT, self.target_E[: self.top].long().expand_as(log_p_BT))
+
+            def open_nodes(image_P: Tensor, node_P: Tensor) -> Children:
+                return self._children(z_Bd[image_P], node_P)
+
+            return best_first(root, open_nodes, k, deep=self.hierarchy.levels > 2)
+
+    def node_log_prob(self, features_BD: Tensor, codes_C: NDArray[np.int64]) -> Tensor:
+        """Log-probability [B, G] of each taxon of a rank, by the classes' codes [C] in it (`Taxonomy.codes`; -1: in none).
+
+        A taxon that is a branch of the tree is read off its edge; another one is summed over its classes.
+        """
+        log_p_BE = self._edge_log_p(self.bottleneck(features_BD))
+        edge_G = branches(self.hierarchy, codes_C)
+        log_p_BG = log_p_BE[:, torch.from_numpy(np.maximum(edge_G, 0)).to(log_p_BE.device)]
+        if (edge_G < 0).any():
+            members = np.flatnonzero(codes_C >= 0)
+            leaf_BM = log_p_BE[:, self.leaf_edge_C[torch.from_numpy(members).to(log_p_BE.device)]]
+            codes_M = torch.from_numpy(codes_C[members]).to(log_p_BE.device)
+            summed_BG = _log_sum_exp(leaf_BM, codes_M, len(edge_G))
+            log_p_BG = torch.where(torch.from_numpy(edge_G >= 0).to(log_p_BE.device), log_p_BG, summed_BG)
+        return log_p_BG
+
+    def multiply_adds(self, *, training: bool) -> int:
+        projection = 0 if isinstance(self.bottleneck, nn.Identity) else self.in_features * self.width
+        edges = self.top + sum(self._widest[1:]) if training else self.hierarchy.edges
+        return projection + self.width * edges
+
+    @property
+    def _widest(self) -> list[int]:
+        """Most children of a node, level by level."""
+        ends, fan_N, source_E = self.hierarchy.level_ends, self.hierarchy.fan_N, self.hierarchy.source_E
+        starts = (0, *ends[:-1])
+        return [int(fan_N[source_E[start] : source_E[end - 1] + 1].max()) for start, end in zip(starts, ends, strict=True)]
+
+    def _top_logits(self, z_Bd: Tensor) -> Tensor:
+        return nn.functional.linear(z_Bd, self.top_weight_Td, self.top_bias_T)
+
+    def _children(self, z_Pd: Tensor, node_P: Tensor) -> Children:
+        """The children of nodes below the root, each for its own vector."""
+        first_P, fan_P = self.first_N1[node_P].long(), self.fan_N[node_P]
+        opened, scores_R = self._opened(z_Pd, first_P, fan_P)
+        # The joint's way of adding up, so that classes that tie there tie here to the last bit, and come in the same order.
+        log_p_R = _log_softmax(scores_R[None], opened.pairs_R(), len(node_P))[0]
+        log_p_PF = padded(log_p_R, opened, int(fan_P.max()))
+        edge_PF = first_P[:, None] + torch.arange(log_p_PF.shape[1], device=first_P.device)
+        return Children(log_p_PF, self.target_E[edge_PF.clamp_(max=len(self.target_E) - 1)].long())
+
+    @torch.compiler.disable
+    def _lower_logits(self, z_Pd: Tensor, first_P: Tensor, fan_P: Tensor, width: int) -> Tensor:
+        """Logits of the nodes' children [P, F], -inf behind them."""
+        opened, scores_R = self._opened(z_Pd, first_P, fan_P)
+        return padded(scores_R, opened, width)
+
+    def _opened(self, z_Pd: Tensor, first_P: Tensor, fan_P: Tensor) -> tuple[Opened, Tensor]:
+        """The nodes' edges and their logits [R]. `first_P` counts edges from the root's first."""
+        opened = open_nodes(first_P - self.top, fan_P)
+        return opened, edge_scores(z_Pd, self.lower_weight_Ed, self.lower_bias_E, opened, sparse=self.sparse)
+
+    def _edge_log_p(self, z_Bd: Tensor) -> Tensor:
+        """Log-probability of every edge [B, E]: of reaching the node or class it leads to."""
+        lower_BE = nn.functional.linear(z_Bd, self.lower_weight_Ed, self.lower_bias_E)
+        logits_BE = _wide(torch.cat([self._top_logits(z_Bd), lower_BE], dim=1))
+        given_BE = _log_softmax(logits_BE, self.source_E, len(self.fan_N))
+        ends = self.hierarchy.level_ends
+        levels = [given_BE[:, : ends[0]]]
+        for start, end in pairwise(ends):
+            above_E = self.parent_edge_N[self.source_E[start:end]]
+            levels.append(given_BE[:, start:end] + torch.cat(levels, dim=1)[:, above_E])
+        return torch.cat(levels, dim=1)
+
+
+def branches(hierarchy: Hierarchy, codes_C: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each taxon [G] the edge below which exactly its classes hang; -1 where the tree has no such branch."""
+    taxa = int(codes_C.max(initial=-1)) + 1
+    edge_G = np.full(taxa, -1, dtype=np.int64)
+    if not taxa:
+        return edge_G
+    known = codes_C >= 0
+    size_G = np.bincount(codes_C[known], minlength=taxa)
+    for edge_C in hierarchy.path_CL.T:
+        reached = edge_C >= 0
+        below_E = np.bincount(edge_C[reached], minlength=hierarchy.edges)
+        both = known & reached
+        edges, codes, shared = _pairs(edge_C[both], codes_C[both])
+        whole = (shared == below_E[edges]) & (shared == size_G[codes]) & (edge_G[codes] < 0)
+        edge_G[codes[whole]] = edges[whole]
+    return edge_G
+
+
+def _pairs(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    pairs, counts = np.unique(np.stack([first, second], axis=1), axis=0, return_counts=True)
+    return pairs[:, 0], pairs[:, 1], counts
+
+
+def _log_sum_exp(values_BM: Tensor, group_M: Tensor, groups: int) -> Tensor:
+    """log Σ exp over the columns of each group, [B, groups]."""
+    highest, _, sums = _centred(values_BM, group_M, groups)
+    return sums.log() + highest
+
+
+def _log_softmax(values_BM: Tensor, group_M: Tensor, groups: int) -> Tensor:
+    """Each column less the log Σ exp of its group [B, M]; centred first, because at 10,000 a float32 has no room for log 2."""
+    _, centred_BM, sums = _centred(values_BM, group_M, groups)
+    return centred_BM - sums.log()[:, group_M]
+
+
+def _centred(values_BM: Tensor, group_M: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The highest value of each group [B, groups], values less that [B, M], and Σ exp of these over the group [B, groups]."""
+    index_BM = group_M.expand_as(values_BM)
+    # .shape, not len(): torch.export would take len() for a constant.
+    highest = values_BM.new_full((values_BM.shape[0], groups), -torch.inf)
+    highest = highest.scatter_reduce(1, index_BM, values_BM.detach(), "amax")
+    centred_BM = values_BM - highest.gather(1, index_BM)
+    return highest, centred_BM, torch.zeros_like(highest).scatter_add(1, index_BM, centred_BM.exp())
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float32 at least."""
+    return values if values.dtype == torch.float64 else values.float()

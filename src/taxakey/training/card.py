@@ -48,6 +48,8 @@ def write_card(
 
 
 def _best_epoch(run: Path, recipe: Recipe) -> str:
+    if recipe.loop.epochs == 0:
+        return "No gradient step was taken: the head was computed from the classes' mean features."
     with open(run / "curves.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row.get(recipe.loop.best_by)]
     if not rows:

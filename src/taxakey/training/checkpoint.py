@@ -21,8 +21,9 @@ from taxakey.calibration import Calibration
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadInput, MissingArtifact
 from taxakey.models.backbones import Network, classifier_name
+from taxakey.models.head_options import build_head
 from taxakey.models.heads import LinearHead
-from taxakey.models.trees import build_head
+from taxakey.models.hierarchies import Hierarchy
 from taxakey.taxonomy import Taxonomy
 from taxakey.training.recipe import Recipe, recipe_from
 
@@ -103,18 +104,33 @@ def load_model(path: Path | str, device: str = "cpu") -> Model:
         preprocess = Preprocess.from_config(config["pretrained_cfg"])
     except (KeyError, TypeError) as error:
         raise BadInput(f"{folder / 'config.json'}: not a Taxakey model's configuration ({error!r})") from None
-    network = Network(backbone, build_head(recipe.head, config["num_features"], taxonomy))
-    _load_weights(network, folder / "model.safetensors")
+    stored = _stored(folder / "model.safetensors")
+    head = build_head(recipe.head, config["num_features"], taxonomy, hierarchy=_hierarchy(stored))
+    network = Network(backbone, head)
+    _load_weights(network, stored, folder / "model.safetensors")
     calibration_file = folder / "calibration.json"
     calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
     return Model(folder, network.eval().to(device), taxonomy, preprocess, calibration, config)
 
 
-def _load_weights(network: Network, file: Path) -> None:
+def _stored(file: Path) -> dict[str, torch.Tensor]:
     try:
-        stored = load_file(file)
+        return load_file(file)
+    except SafetensorError as error:
+        raise BadInput(f"{file}: not a safetensors file ({error}); restore the folder or train again") from None
+
+
+def _hierarchy(stored: Mapping[str, torch.Tensor]) -> Hierarchy | None:
+    """The shape of a stored tree, or None for a head that is none."""
+    if "taxakey_head.first_N1" not in stored:
+        return None
+    return Hierarchy(*(stored[f"taxakey_head.{name}"].numpy().astype("int64") for name in ("first_N1", "target_E")))
+
+
+def _load_weights(network: Network, stored: Mapping[str, torch.Tensor], file: Path) -> None:
+    try:
         network.load_state_dict({key: stored[_timm_key(key, network)] for key in network.state_dict()})
-    except (SafetensorError, RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{file}: its weights don't fit config.json ({reason}); restore the folder or train again") from None
 

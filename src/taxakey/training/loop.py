@@ -28,7 +28,8 @@ from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
 from taxakey.errors import BadInput
 from taxakey.models.backbones import Network, build_backbone, data_config, state_hash
-from taxakey.models.trees import build_head
+from taxakey.models.class_means import FeatureStatistics
+from taxakey.models.head_options import ClassFacts, build_head, wants_statistics
 from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
 from taxakey.training.card import write_card
 from taxakey.training.checkpoint import best_weights, epochs_done, save_model
@@ -88,7 +89,6 @@ def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder:
     dataset = Dataset.open(dataset_folder)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     backbone = build_backbone(recipe.backbone)
-    head = build_head(recipe.head, int(backbone.num_features), dataset.taxonomy)  # type: ignore[arg-type]
     config = data_config(recipe.backbone, backbone)
     hash_of_weights = state_hash(backbone) if recipe.backbone.weights != "none" else "drawn by the seed"
     inputs = {"dataset": artifacts.hash_of(dataset_folder)}
@@ -96,6 +96,7 @@ def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder:
     if recipe.train == "head":
         vectors = _matching_vectors(embeddings_folder, recipe, state_hash(backbone))
         inputs["embeddings"] = artifacts.hash_of(vectors.folder)
+    head = build_head(recipe.head, int(backbone.num_features), dataset.taxonomy, _class_facts(recipe, dataset, vectors))  # type: ignore[arg-type]
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
@@ -114,12 +115,23 @@ def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: 
     return vectors
 
 
+def _class_facts(recipe: Recipe, dataset: Dataset, vectors: Vectors | None) -> ClassFacts:
+    part = dataset.part("train")
+    counts_C = np.bincount(part.class_index, minlength=len(dataset.taxonomy))
+    statistics = None
+    if vectors is not None and wants_statistics(recipe.head):
+        statistics = FeatureStatistics.of([(vectors.part(part.name, part.image_ids), part.class_index)], len(counts_C))
+    return ClassFacts(counts_C, statistics, recipe.seed)
+
+
 def _fit(run: _Run, device: str) -> TrainingModule:
     training, validation = _loaders(run)
     if not len(training):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
     keep_freed_memory()
     module = TrainingModule(run.network, run.recipe)
+    if run.recipe.loop.epochs == 0:  # the head as it starts
+        return module
     best = _best_checkpoint(run, has_validation=len(validation) > 0)
     trainer = _trainer(run, device, [best, Curves(run.out / "curves.csv")])
     last = run.out / "checkpoints" / "last.ckpt"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from taxakey.models.backbones import Network
 from taxakey.models.heads import Head
+from taxakey.training.lazy_adamw import clip_norm
 from taxakey.training.recipe import Recipe
 
 Batch = tuple[Tensor, Tensor]
@@ -87,6 +88,15 @@ class TrainingModule(L.LightningModule):
         self.validation_nll.clear()
         self.hits_C.zero_()
         self.seen_C.zero_()
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if gradient_clip_val and any(p.grad is not None and p.grad.is_sparse for p in parameters):
+            clip_norm(parameters, gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.recipe.optimizer.build(self.backbone, self.head)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -21,8 +21,8 @@ from taxakey.dataset.augment import AugmentOptions
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropyOptions
 from taxakey.models.backbones import HUB, NO_WEIGHTS, BackboneOptions
-from taxakey.models.heads import BottleneckOptions, LinearOptions
-from taxakey.models.trees import HeadOptions, TreeOptions
+from taxakey.models.head_options import HeadOptions, wants_statistics
+from taxakey.models.heads import LinearOptions
 from taxakey.training.schedule import OptimizerOptions, ScheduleOptions
 
 
@@ -42,8 +42,8 @@ class LoopOptions:
     best_by: Literal["validation_loss", "validation_top_1", "validation_macro_top_1"] = "validation_macro_top_1"
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.accumulate) < 1:
-            raise ValueError("epochs, batch_size and accumulate must be at least 1")
+        if self.epochs < 0 or min(self.batch_size, self.accumulate) < 1:
+            raise ValueError("batch_size and accumulate must be at least 1, epochs at least 0 (the head as it starts)")
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,15 @@ class Recipe:
         """With the environment variables in the weights' path filled in; raises BadRecipe for what can't be trained."""
         if self.train == "head" and self.backbone.weights == NO_WEIGHTS:
             raise BadRecipe(f"{self.name}: a head on a frozen backbone needs pretrained weights; name some, or use train: all")
+        if self.train == "all" and wants_statistics(self.head):
+            raise BadRecipe(
+                f"{self.name}: this head is built from embeddings (start: class_means, or an order by similarity), and "
+                "train: all makes none; use train: head, or start: random and order: taxonomic"
+            )
+        if self.loop.epochs == 0 and getattr(self.head, "start", "random") == "random":
+            raise BadRecipe(f"{self.name}: no epochs leave a random head; give the head start: class_means, or train it")
+        if getattr(self.head, "sparse", False) and self.optimizer.name != "lazy_adamw":
+            raise BadRecipe(f"{self.name}: head.sparse needs the optimizer lazy_adamw, not {self.optimizer.name}")
         return self.with_weights(_expand(self.backbone.weights))
 
     def write(self, path: Path | str) -> None:
@@ -89,9 +98,7 @@ for _options in (
     Recipe,
     LoopOptions,
     BackboneOptions,
-    LinearOptions,
-    BottleneckOptions,
-    TreeOptions,
+    *get_args(HeadOptions),
     CrossEntropyOptions,
     OptimizerOptions,
     ScheduleOptions,

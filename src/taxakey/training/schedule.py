@@ -20,10 +20,17 @@ from torch.optim.lr_scheduler import (
     OneCycleLR,
 )
 
+from taxakey.training.lazy_adamw import LazyAdamW
+
+LAZY_ADAMW = "lazy_adamw"
+
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """`name` is one of timm's (adamw, sgd, lion …). `backbone_rate`: the backbone's learning rate as a share of the head's."""
+    """`name` is one of timm's (adamw, sgd, lion …), or lazy_adamw, for heads that touch few of their rows in a step.
+
+    `backbone_rate`: the backbone's learning rate as a share of the head's.
+    """
 
     name: str = "adamw"
     rate: float = 1e-3
@@ -32,7 +39,7 @@ class OptimizerOptions:
     backbone_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.name not in (known := timm.optim.list_optimizers()):
+        if self.name != LAZY_ADAMW and self.name not in (known := timm.optim.list_optimizers()):
             raise ValueError(f"timm has no optimizer {self.name!r}; some it has: {', '.join(known[:8])} …")
         if not self.rate > 0 or self.weight_decay < 0 or self.backbone_rate < 0:
             raise ValueError("rate must be above 0, weight_decay and backbone_rate at least 0")
@@ -42,6 +49,8 @@ class OptimizerOptions:
         groups = [*_groups(head, self.rate, self.weight_decay)]
         if backbone is not None:
             groups += _groups(backbone, self.rate * self.backbone_rate, self.weight_decay)
+        if self.name == LAZY_ADAMW:
+            return LazyAdamW(groups, lr=self.rate, weight_decay=0.0, fused=True)
         return timm.optim.create_optimizer_v2(groups, opt=self.name, lr=self.rate, weight_decay=0.0, momentum=self.momentum)
 
 
