@@ -1,16 +1,17 @@
 """Are the economical heads as accurate? Many heads on the same vectors, trained alike, every row with its cost.
 
-    python benchmarks/head_accuracy.py --on simulated:8000 --seeds 0 1 2 --out benchmarks/results/head-accuracy-8000.jsonl
+    python benchmarks/head_accuracy.py --on simulated:8000 --seeds 0 1 2 --out benchmarks/results/heads-simulated-8000.jsonl
     python benchmarks/head_accuracy.py --on real:DATASET,VECTORS --seeds 0 1 2 --out …     (folders of taxakey build and embed)
-    python benchmarks/head_accuracy.py --table benchmarks/results/head-accuracy-8000.jsonl
+    python benchmarks/head_accuracy.py --on simulated:8000 --steps --out …                 (step times, on a quiet machine)
+    python benchmarks/head_accuracy.py --table FILE [--plot docs/images/heads-8000.png]
 
-A row is one head with one way of training; a seed draws the flora (simulated) and the head's start and batches (both). Every finished
-(row, seed) is a line of the file, and a run goes on where it stopped. Trained rows: LazyAdamW (which is AdamW for dense gradients),
-cosine to 1 % of the peak after 5 % warm-up; learning rate, decay and smoothing as in SETTINGS, chosen on the validation part of seed 0
-(docs/LOG.md) and the same for all rows of a kind. Rows "class means" take no gradient step. Figures: macro-averaged over species, on
-test vectors that nothing else sees, the joint over all nodes unless the row says otherwise. Not timings: those are heads.py's.
+A row is one head with one way of training; a seed draws the flora (simulated) and the head's start and batches (both). Every
+finished (row, seed) is a line of the file, and a run goes on where it stopped. Trained rows: LazyAdamW (which is AdamW for dense
+gradients), cosine to 1 % of the peak after 5 % warm-up; rate, decay and smoothing as in `Setting`, chosen for the taxonomic tree
+on the validation part of seed 0 (docs/LOG.md) and the same for all rows. Rows "class means" take no gradient step. Figures:
+macro-averaged over species, on test vectors that nothing else sees; the joint over all nodes unless the row says otherwise.
 
-Shapes: C classes, D features, N vectors, B vectors of a batch, T nodes, S slots.
+Shapes: C classes, D features, N vectors, B vectors of a batch.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import statistics
 import sys
 import time
@@ -38,12 +40,12 @@ from taxakey.cpu_memory import keep_freed_memory
 from taxakey.losses.cross_entropy import CrossEntropy
 from taxakey.metrics.accuracy import class_mean
 from taxakey.metrics.ranking import reciprocal_ranks
-from taxakey.models.class_means import FeatureStatistics
-from taxakey.models.head_options import ClassFacts, HeadOptions, build_head
-from taxakey.models.heads import BottleneckOptions, Head, LinearOptions
 from taxakey.models.adaptive import AdaptiveOptions
+from taxakey.models.class_means import FeatureStatistics
 from taxakey.models.factorised import FactorisedOptions
 from taxakey.models.hashed import HashedOptions
+from taxakey.models.head_options import ClassFacts, HeadOptions, build_head
+from taxakey.models.heads import BottleneckOptions, Head, LinearOptions
 from taxakey.models.quantised import quantise_rows
 from taxakey.models.sampled import SampledOptions
 from taxakey.models.trees import TreeHead, TreeOptions
@@ -58,13 +60,13 @@ class Setting:
     epochs: int = 4
     batch: int = 256
     rate: float = 3e-3
-    decay: float = 1.0
-    smoothing: float = 0.1
+    decay: float = 0.1
+    smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
 class Row:
-    """`rule`: how a two-level tree answers: joint, or the paper's or its released code's (SPEC section 1). `bits`: of stored weights."""
+    """`rule`: how a two-level tree answers: joint, or as the paper or its released code have it. `bits`: of stored weights."""
 
     options: HeadOptions
     setting: Setting
@@ -90,7 +92,7 @@ class World:
 
 
 def open_world(source: str, seed: int) -> World:
-    """"simulated:SPECIES" or "uneven:SPECIES" draw a flora by the seed; "real:DATASET,VECTORS" reads folders."""
+    """ "simulated:SPECIES" or "uneven:SPECIES" draw a flora by the seed; "real:DATASET,VECTORS" reads folders."""
     kind, _, what = source.partition(":")
     if kind in ("simulated", "uneven"):
         return _simulated(build(FloraOptions(species=int(what), sizes="uneven" if kind == "uneven" else "even", seed=seed)))
@@ -99,11 +101,16 @@ def open_world(source: str, seed: int) -> World:
     raise SystemExit(f"{source}: neither simulated:SPECIES, uneven:SPECIES nor real:DATASET,VECTORS")
 
 
+MEASURED_VECTORS = 40_000
+"""Validation and test vectors looked at in a simulated flora; in random order: all of 8,000 species', a tenth of 80,000's."""
+
+
 def _simulated(flora: Flora) -> World:
-    parts = {
-        part: (torch.from_numpy(flora.vectors(part)), torch.from_numpy(flora.labels(part)))
-        for part in ("train", "validation", "test")
-    }
+    parts = {}
+    for part in ("train", "validation", "test"):
+        vectors_ND, labels_N = torch.from_numpy(flora.vectors(part)), torch.from_numpy(flora.labels(part))
+        some = len(labels_N) if part == "train" else MEASURED_VECTORS
+        parts[part] = vectors_ND[:some].clone(), labels_N[:some]
     return World(flora.taxonomy(), parts, flora.counts_C)
 
 
@@ -219,7 +226,7 @@ def _quantised(name: str, parameter: Tensor) -> bool:
 
 @torch.no_grad()
 def round_weights(head: Head, bits: int) -> None:
-    """Replace class vectors by what is left of them in `bits`. What siblings have in common says nothing and is taken out first."""
+    """Replace class vectors by what is left of them in `bits`. What siblings have in common says nothing: taken out first."""
     if isinstance(head, TreeHead) and bits < 32:
         node_E = head.source_E[head.top :] - 1
         sums = torch.zeros(len(head.fan_N) - 1, head.width).index_add_(0, node_E, head.lower_weight_Ed)
@@ -239,6 +246,7 @@ def measure(name: str, row: Row, world: World, facts: ClassFacts, seed: int) -> 
     seconds = time.perf_counter() - begun
     round_weights(head, row.bits)
     head.eval()
+    validation = figures(*true_ranks(head, world, "validation", row.rule), world.counts_C)
     return {
         "row": name,
         "seed": seed,
@@ -248,7 +256,7 @@ def measure(name: str, row: Row, world: World, facts: ClassFacts, seed: int) -> 
         "bytes": stored_bytes(head, row.bits),
         "multiply_adds": head.multiply_adds(training=True),
         "seconds": round(seconds, 1),
-        **{f"validation_{key}": value for key, value in figures(*true_ranks(head, world, "validation", row.rule), world.counts_C).items()},
+        **{f"validation_{key}": value for key, value in validation.items()},
         **figures(*true_ranks(head, world, "test", row.rule), world.counts_C),
     }
 
@@ -311,7 +319,9 @@ def rows(classes: int, features: int) -> dict[str, Row]:
         "flat, all features, class means, 8 bits": from_means(flat, bits=8),
         "flat, all features, class means, 4 bits": from_means(flat, bits=4),
         **{
-            f"tree {width}, family-genus-species, class means, {bits} bits": from_means(shaped(nodes="taxa", width=width), bits=bits)
+            f"tree {width}, family-genus-species, class means, {bits} bits": from_means(
+                shaped(nodes="taxa", width=width), bits=bits
+            )
             for width in (128, features * 3 // 4, features)
             for bits in (8, 4, 2)
         },
@@ -322,18 +332,17 @@ def rows(classes: int, features: int) -> dict[str, Row]:
 # ---- the command ----
 
 
-def run(source: str, seeds: list[int], wanted: list[str] | None, out: Path, settings: Setting | None) -> None:
+def run(source: str, seeds: list[int], wanted: str | None, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    done = {(line["row"], line["seed"]) for line in results(out)}
+    done = {(line["row"], line.get("seed")) for line in results(out)}
     for seed in seeds:
         world = open_world(source, seed)
         facts = world.facts(seed)
         table = rows(len(world.taxonomy), world.parts["train"][0].shape[1])
-        for name in wanted or table:
-            if (name, seed) in done:
+        for name in table:
+            if (name, seed) in done or not re.search(wanted or "", name):
                 continue
-            row = table[name] if settings is None else replace(table[name], setting=settings)
-            line = measure(name, row, world, facts, seed)
+            line = measure(name, table[name], world, facts, seed)
             print(f"{name}, seed {seed}: MA-MRR@30 {line['ma_mrr_30']:.4f}, {line['seconds']:.0f} s", flush=True)
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -343,39 +352,144 @@ def results(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
 
+def time_steps(source: str, out: Path, *, batch: int = 64, rounds: int = 3) -> None:
+    """Median milliseconds of a training step (forward, backward, optimiser) of every row's head, rows taking turns."""
+    world = open_world(source, 0)
+    facts = world.facts(0)
+    vectors_ND, labels_N = world.parts["train"]
+    times: dict[str, list[float]] = {}
+    table = {name: row for name, row in rows(len(world.taxonomy), vectors_ND.shape[1]).items() if "class means" not in name}
+    for _ in range(rounds):
+        for name, row in table.items():
+            head = build_head(row.options, vectors_ND.shape[1], world.taxonomy, facts)
+            optimizer = LazyAdamW(_groups(head, row.setting), lr=1e-3, fused=True)
+            for step in range(25):
+                rows_B = torch.randint(len(labels_N), (batch,))
+                begun = time.perf_counter()
+                optimizer.zero_grad(set_to_none=True)
+                decisions = head.decisions(vectors_ND[rows_B], labels_N[rows_B])
+                torch.stack([CrossEntropy()(*decision) for decision in decisions]).sum().backward()
+                optimizer.step()
+                if step >= 5:
+                    times.setdefault(name, []).append(1e3 * (time.perf_counter() - begun))
+    with out.open("a", encoding="utf-8") as file:
+        for name, taken in times.items():
+            line = {
+                "row": name,
+                "step_ms": round(statistics.median(taken), 3),
+                "batch": batch,
+                "threads": torch.get_num_threads(),
+            }
+            file.write(json.dumps(line) + "\n")
+            print(f"{name}: {line['step_ms']} ms", flush=True)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A row over its seeds: means, and the lowest and highest MA-MRR@30."""
+
+    name: str
+    seeds: int
+    mean: dict[str, float]
+    low: float
+    high: float
+    step_ms: float | None
+
+
+def summaries(file: Path) -> list[Summary]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    steps: dict[str, float] = {}
+    for line in results(file):
+        if "step_ms" in line:
+            steps[line["row"]] = line["step_ms"]
+        else:
+            found.setdefault(line["row"], []).append(line)
+    order = list(rows(found[next(iter(found))][0]["classes"], found[next(iter(found))][0]["features"]))
+    summed = []
+    for name in sorted(found, key=lambda name: order.index(name) if name in order else len(order)):
+        seeds = found[name]
+        mean = {key: statistics.fmean(line[key] for line in seeds) for key in seeds[0] if isinstance(seeds[0][key], float | int)}
+        scores = [line["ma_mrr_30"] for line in seeds]
+        summed.append(Summary(name, len(seeds), mean, min(scores), max(scores), steps.get(name)))
+    return summed
+
+
 def table(file: Path) -> str:
     """Markdown: the mean over seeds of each row, its range, and its costs."""
     lines = [
-        "| head | MA-MRR@30 | seeds from … to | macro top-1 | rare third | common third | parameters | MB | multiply-adds |",
+        "| head | MA-MRR@30 (seeds: range) | top-1 | macro top-1 | rare third | common third | parameters | MB | ms a step |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    found: dict[str, list[dict[str, Any]]] = {}
-    for line in results(file):
-        found.setdefault(line["row"], []).append(line)
-    for name, seeds in found.items():
-        mean = {key: statistics.fmean(line[key] for line in seeds) for key in seeds[0] if isinstance(seeds[0][key], float | int)}
-        low, high = min(line["ma_mrr_30"] for line in seeds), max(line["ma_mrr_30"] for line in seeds)
+    for row in summaries(file):
+        mean = row.mean
         lines.append(
-            f"| {name} | {mean['ma_mrr_30']:.3f} | {low:.3f} … {high:.3f} ({len(seeds)}) | {mean['macro_top_1']:.3f} "
-            f"| {mean['macro_top_1_rare']:.3f} | {mean['macro_top_1_common']:.3f} | {mean['parameters']:,.0f} "
-            f"| {mean['bytes'] / 1e6:.2f} | {mean['multiply_adds']:,.0f} |"
+            f"| {row.name} | {mean['ma_mrr_30']:.3f} ({row.seeds}: {row.low:.3f} … {row.high:.3f}) | {mean['top_1']:.3f} "
+            f"| {mean['macro_top_1']:.3f} | {mean['macro_top_1_rare']:.3f} | {mean['macro_top_1_common']:.3f} "
+            f"| {mean['parameters']:,.0f} | {mean['bytes'] / 1e6:.2f} | {'' if row.step_ms is None else f'{row.step_ms:.1f}'} |"
         )
     return "\n".join(lines)
+
+
+def plot(file: Path, image: Path) -> None:
+    """MA-MRR@30 against bytes of the stored head and against multiply-adds of a training step, one point a row."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    kinds = {"flat": ("o", "#1f6f8b"), "tree": ("^", "#3a7d34"), "": ("s", "#8a6d3b")}
+    figure, axes = plt.subplots(1, 2, figsize=(13, 6), sharey=True, layout="constrained")
+    for row in summaries(file):
+        if "rule" in row.name or "dense" in row.name:
+            continue
+        kind = next(kind for kind in kinds if row.name.startswith(kind))
+        marker, colour = kinds[kind]
+        filled = colour if "class means" in row.name else "white"
+        for axis, cost in zip(axes, ("bytes", "multiply_adds"), strict=True):
+            axis.plot(
+                row.mean[cost] / (1e6 if cost == "bytes" else 1), row.mean["ma_mrr_30"], marker, color=colour, mfc=filled, ms=8
+            )
+            short = (
+                row.name.replace(", class means", "")
+                .replace("family-genus-species", "taxa")
+                .replace("taxonomic", "taxonomic order")
+            )
+            axis.annotate(
+                short,
+                (row.mean[cost] / (1e6 if cost == "bytes" else 1), row.mean["ma_mrr_30"]),
+                fontsize=6.5,
+                xytext=(5, 2),
+                textcoords="offset points",
+                color="#444444",
+            )
+    axes[0].set(xscale="log", xlabel="megabytes of the stored head", ylabel="MA-MRR@30 on test vectors")
+    axes[1].set(xscale="log", xlabel="multiply-adds of one vector's training step, forward")
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_title("○ trained from a random start   ● computed from class means   △ tree   □ other", fontsize=10, loc="left")
+    figure.savefig(image, dpi=130)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--on", default="simulated:8000", help="simulated:SPECIES, uneven:SPECIES or real:DATASET,VECTORS")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--rows", nargs="+", help="names of rows; all by default")
+    parser.add_argument("--rows", help="a pattern: only rows whose name contains it")
     parser.add_argument("--out", type=Path, help="file of results, one line a row and seed")
+    parser.add_argument("--steps", action="store_true", help="measure step times instead and add them to the file")
     parser.add_argument("--table", type=Path, help="print the table of a file of results and do nothing else")
+    parser.add_argument("--plot", type=Path, help="with --table: draw it as well")
     options = parser.parse_args()
     keep_freed_memory()
     if options.table:
         print(table(options.table))
+        if options.plot:
+            plot(options.table, options.plot)
+    elif options.out and options.steps:
+        time_steps(options.on, options.out)
     elif options.out:
-        run(options.on, options.seeds, options.rows, options.out, None)
+        run(options.on, options.seeds, options.rows, options.out)
     else:
         parser.error("name a file with --out or --table")
 

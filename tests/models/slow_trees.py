@@ -5,6 +5,8 @@ Shapes: B images, D features, d bottleneck width, C classes, E edges.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -106,7 +108,7 @@ def slow_joint(head: TreeHead, features_BD: Tensor) -> Tensor:
     for z_d in z_Bd:
         scores = [z_d @ weight_d + bias for weight_d, bias in zip(weight_Ed, bias_E, strict=True)]
         given: list[Tensor] = []
-        for start, end in zip(first, first[1:], strict=False):
+        for start, end in pairwise(first):
             total = torch.logsumexp(torch.stack(scores[start:end]), 0)
             given += [score - total for score in scores[start:end]]
         rows.append(torch.stack([torch.stack([given[edge] for edge in path]).sum() for path in slow_paths(head.hierarchy)]))

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from slow_trees import D, slow_joint, tree
 from torch.testing import assert_close
 
-from slow_trees import D, slow_joint, tree
 from taxakey.models.best_first import Children, best_first
 from taxakey.models.heads import Ranked
 from taxakey.models.hierarchies import Hierarchy
@@ -69,14 +69,17 @@ SORTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], tuple[float, ...]
 def head_of(sort: str, rng: np.random.Generator) -> tuple[TreeHead, torch.Tensor]:
     """A head without a bottleneck and its features [B, D]."""
     weights, scales, dtype = SORTS[sort]
-    hierarchy = duplicated(rng) if sort == "duplicated nodes" else random_hierarchy(rng, int(rng.integers(1, 40)))
+    rounded = sort in ("small integers", "equal", "few rows", "duplicated nodes")
+    # Wide nodes too where ties are exact: a sum taken in another order would part them in the last bit.
+    hierarchy = (
+        duplicated(rng) if sort == "duplicated nodes" else random_hierarchy(rng, int(rng.integers(1, 120 if rounded else 40)))
+    )
     head = tree(hierarchy, width=None).to(dtype)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.copy_(weights(parameter))
         if sort == "duplicated nodes":
             _repeat_first_node(head)
-    rounded = sort in ("small integers", "equal", "few rows", "duplicated nodes")
     features_BD = torch.randint(-2, 3, (IMAGES, D)) if rounded else torch.randn(IMAGES, D)
     return head, features_BD.to(dtype) * float(rng.choice(scales))
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from slow_trees import FLORA
+
 from taxakey.models.groupings import (
     _deferred_acceptance,
     _nearest,
@@ -117,9 +117,9 @@ def test_groups_without_a_limit_are_the_nearest_centres() -> None:
 
 def test_nearest_groups_come_nearest_first() -> None:
     rng = np.random.default_rng(2)
-    points_CD, centres_KD = (rng.normal(size=(n, 4)).astype(np.float32) for n in (5000, 9))  # more than one portion of rows
+    points_CD, centres_KD = (rng.normal(size=(n, 4)).astype(np.float32) for n in (5000, 300))  # more than one portion of rows
     full_CK = ((points_CD[:, None] - centres_KD) ** 2).sum(2)
-    for choices in (1, 4, 9):
+    for choices in (1, 4, 32, 300):
         near_CN, distance_CN = _nearest(points_CD, centres_KD, choices)
         assert (near_CN == full_CK.argsort(1)[:, :choices]).mean() > 0.999
         own_C1 = (points_CD**2).sum(1, keepdims=True)

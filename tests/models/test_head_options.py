@@ -7,9 +7,9 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from slow_trees import FLORA
 from torch.testing import assert_close
 
-from slow_trees import FLORA
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropy
 from taxakey.models.adaptive import AdaptiveOptions
@@ -76,7 +76,11 @@ def made(name: str, *, large: bool = True) -> Head:
 def hierarchy_of(head: Head) -> Hierarchy | None:
     """A tree's, rebuilt from what is stored."""
     stored = head.state_dict()
-    return Hierarchy(stored["first_N1"].numpy().astype(int), stored["target_E"].numpy().astype(int)) if "first_N1" in stored else None
+    return (
+        Hierarchy(stored["first_N1"].numpy().astype(int), stored["target_E"].numpy().astype(int))
+        if "first_N1" in stored
+        else None
+    )
 
 
 def features(images: int, seed: int = 1) -> torch.Tensor:
@@ -113,6 +117,18 @@ def test_all_ways_to_ask_agree(name: str) -> None:
     for k in (0, C + 1):
         with pytest.raises(ValueError, match=f"{C} classes"):
             head.top_k(features_BD, k)
+
+
+@every_head
+def test_equal_probabilities_come_in_the_order_of_the_classes(name: str) -> None:
+    head = made(name)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.zero_()
+    (log_p_C,) = head.log_prob_all(features(1)).tolist()
+    expected = sorted(range(C), key=lambda c: (-log_p_C[c], c))
+    for k in range(1, C + 1):
+        assert head.top_k(features(2), k).classes.tolist() == [expected[:k]] * 2
 
 
 @every_head
@@ -203,7 +219,9 @@ def test_sparse_gradients_come_only_where_they_were_asked_for(name: str) -> None
 # ---- trees from options ----
 
 
-@pytest.mark.parametrize("options", [options for options in OPTIONS.values() if isinstance(options, TreeOptions)])
+@pytest.mark.parametrize(
+    "options", [TreeOptions(nodes="huffman"), *(options for options in OPTIONS.values() if isinstance(options, TreeOptions))]
+)
 def test_one_and_two_classes_make_trees_too(options: TreeOptions) -> None:
     for classes in (1, 2):
         few = Taxonomy.from_rows(FLORA.table.to_pylist()[:classes])
@@ -231,7 +249,9 @@ def test_orders_decide_who_sits_where() -> None:
     assert listed.listing().tolist() == list(range(C))
     rarest_last = build_hierarchy(TreeOptions(order="frequency"), FLORA, ClassFacts(counts_C[::-1].copy()))
     assert rarest_last.listing().tolist() == list(range(C))[::-1]
-    shuffled = [build_hierarchy(TreeOptions(order="random"), FLORA, ClassFacts(seed=seed)).listing().tolist() for seed in (1, 1, 2)]
+    shuffled = [
+        build_hierarchy(TreeOptions(order="random"), FLORA, ClassFacts(seed=seed)).listing().tolist() for seed in (1, 1, 2)
+    ]
     assert shuffled[0] == shuffled[1] != shuffled[2]
     taxa = [FLORA.names[c] for c in build_hierarchy(TreeOptions(), FLORA, FACTS).listing()]
     assert taxa[:4] == ["Planta obscura", "Mystica alba", "Mystica nigra", "Herba ignota"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from slow_trees import FLORA, SHAPES, slow_paths
+
 from taxakey.models.hierarchies import Hierarchy
 
 Nested = list  # of classes (int) and of Nested
@@ -63,7 +63,9 @@ LEVELS = st.integers(1, 14).flatmap(
         st.permutations(range(classes)),
     )
 )
-EVEN = st.tuples(st.integers(1, 30).flatmap(lambda classes: st.permutations(range(classes))), st.lists(st.integers(1, 5), min_size=1))
+EVEN = st.tuples(
+    st.integers(1, 30).flatmap(lambda classes: st.permutations(range(classes))), st.lists(st.integers(1, 5), min_size=1)
+)
 COUNTS = st.lists(st.integers(0, 40), min_size=1, max_size=20)
 
 
@@ -166,7 +168,7 @@ def test_huffman_costs_what_the_classical_algorithm_does(counts: list[int], fan:
     assert 2 <= hierarchy.fan_N.min() <= hierarchy.fan_N.max() <= fan
     assert hierarchy.fan_N[0] == min(fan, len(counts))
     by_count = sorted(zip(counts, depth_C, strict=True))
-    assert all(a[0] == b[0] or a[1] >= b[1] for a, b in zip(by_count, by_count[1:], strict=False))
+    assert all(a[0] == b[0] or a[1] >= b[1] for a, b in pairwise(by_count))
 
 
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=5), st.integers(2, 3))
@@ -197,7 +199,7 @@ def test_tables_equal_a_walk_from_the_root(hierarchy: Hierarchy) -> None:
     assert (hierarchy.levels, hierarchy.classes) == (longest, len(paths))
     first, target = hierarchy.first_N1.tolist(), hierarchy.target_E.tolist()
     assert (hierarchy.nodes, hierarchy.edges) == (len(first) - 1, len(target))
-    assert hierarchy.fan_N.tolist() == [end - start for start, end in zip(first, first[1:], strict=False)]
+    assert hierarchy.fan_N.tolist() == [end - start for start, end in pairwise(first)]
     assert hierarchy.source_E.tolist() == [n for n, fan in enumerate(hierarchy.fan_N) for _ in range(fan)]
     assert hierarchy.parent_edge_N.tolist() == [-1, *(target.index(n) for n in range(1, hierarchy.nodes))]
     # Level by level, from left to right.

@@ -8,9 +8,9 @@ import hierarchicalsoftmax
 import numpy as np
 import pytest
 import torch
+from slow_trees import FLORA, SHAPES, D, slow_joint, slow_paths, tree
 from torch.testing import assert_close
 
-from slow_trees import FLORA, SHAPES, D, slow_joint, slow_paths, tree
 from taxakey.losses.cross_entropy import CrossEntropy
 from taxakey.models.heads import BottleneckHead, Head, LinearHead
 from taxakey.models.hierarchies import Hierarchy
@@ -222,10 +222,10 @@ def test_float64_stays() -> None:
 def test_compiled_gives_the_same() -> None:
     torch._dynamo.reset()
     head, plain = tree(SHAPES["taxa"], sparse=True), tree(SHAPES["taxa"], sparse=True)
-    features_BD, labels_B = torch.randn(8, D), torch.arange(8)
+    features_BD = torch.randn(8, D)
     assert_close(torch.compile(head, backend="aot_eager")(features_BD), plain(features_BD))
     decisions = torch.compile(head.decisions, backend="aot_eager")
-    for labels_B in (labels_B, labels_B[:5] + 3):  # another batch: other nodes, another size
+    for labels_B in (torch.arange(8), torch.arange(3, 8)):  # then another batch: other nodes, another size
         got, wanted = decisions(features_BD[: len(labels_B)], labels_B), plain.decisions(features_BD[: len(labels_B)], labels_B)
         for mine, theirs in zip(got, wanted, strict=True):
             assert_close(mine.logits, theirs.logits)
@@ -313,9 +313,7 @@ def test_multiply_adds_by_hand() -> None:
     assert head.multiply_adds(training=True) == 229_376 + 138_240  # SPEC section 1
     assert head.multiply_adds(training=False) == 229_376 + 128 * 81_000
     # The root's two nodes, the widest middle node's three, the widest low node's four; eleven edges more for all scores.
-    uneven = Hierarchy.from_levels(
-        [np.array([0, 0, 0, 0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 0, 1, 1, 2, 3, 4])], np.arange(9)
-    )
+    uneven = Hierarchy.from_levels([np.array([0, 0, 0, 0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 0, 1, 1, 2, 3, 4])], np.arange(9))
     assert tree(uneven, width=None).multiply_adds(training=True) == D * (2 + 3 + 4)
     assert tree(uneven, width=None).multiply_adds(training=False) == D * 13
 

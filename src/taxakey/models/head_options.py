@@ -27,7 +27,7 @@ HeadOptions = (
     LinearOptions | BottleneckOptions | TreeOptions | FactorisedOptions | AdaptiveOptions | HashedOptions | SampledOptions
 )
 
-_CLUSTERED_IN = 64
+_CLUSTERED_IN = 32
 """Directions in which similar classes are looked for: what lies beyond is mostly noise of rare classes' means (docs/LOG.md)."""
 
 
@@ -108,10 +108,10 @@ def build_hierarchy(options: TreeOptions, taxonomy: Taxonomy, facts: ClassFacts)
             return Hierarchy.huffman(_counts(facts), max(2, lowest))  # 1 only by default, for a single class
         case "clusters":
             groups = math.ceil(len(taxonomy) / lowest)
-            codes_C = similar_groups(_positions(facts, taxonomy), groups, seed=facts.seed)
+            codes_C = similar_groups(_positions(facts), groups, seed=facts.seed)
             return Hierarchy.from_levels([codes_C], np.argsort(codes_C, kind="stable"))
         case "even" if options.order == "clustered":
-            return clustered_hierarchy(_positions(facts, taxonomy), slots, facts.seed)
+            return clustered_hierarchy(_positions(facts), slots, facts.seed)
         case "even":
             return Hierarchy.even(_order(options, taxonomy, facts), slots)
 
@@ -150,11 +150,11 @@ def _counts(facts: ClassFacts) -> NDArray[np.int64]:
     return facts.counts_C
 
 
-def _positions(facts: ClassFacts, taxonomy: Taxonomy) -> NDArray[np.float64]:
+def _positions(facts: ClassFacts) -> NDArray[np.float64]:
     """Where the classes lie along the directions that tell them apart best [C, d]: what counts as similar."""
     if facts.statistics is None:
         raise BadRecipe(
             "this tree puts similar classes together and needs embeddings to see which are: use train: head, or order: taxonomic"
         )
     found = Discriminants.of(facts.statistics, min(_CLUSTERED_IN, facts.statistics.means_CD.shape[1]))
-    return related_means(found.means(facts.statistics), facts.statistics.counts_C, _relatives(taxonomy))
+    return related_means(found.means(facts.statistics), facts.statistics.counts_C, [])

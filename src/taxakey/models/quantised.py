@@ -1,7 +1,7 @@
 """Class vectors in 8, 4 or 2 bits a number. Shapes: E vectors, d their width, K groups of neighbouring numbers in a vector.
 
-8 and 4 bits: the numbers of a group share a scale (float16) and are rounded to as many levels; a group is 32 numbers wide. 2 bits:
-product quantisation (Jégou and others, 2011): four neighbouring numbers become one of 256 typical quadruples of their place.
+8 and 4 bits: the numbers of a group share a scale (float16) and are rounded to as many levels; a group is 32 numbers wide. 2
+bits: product quantisation (Jégou and others, 2011): four neighbouring numbers become one of 256 typical quadruples.
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ class TreeHead(Head):
         super().__init__()
         self.in_features, self.classes = in_features, hierarchy.classes
         self.hierarchy, self.sparse = hierarchy, sparse
+        self._widest = _widest(hierarchy)
         self.bottleneck: nn.Module = nn.Identity() if width is None else Bottleneck(in_features, width, activation)
         width = in_features if width is None else width
         top, lower = int(hierarchy.fan_N[0]), hierarchy.edges - int(hierarchy.fan_N[0])
@@ -167,13 +168,6 @@ class TreeHead(Head):
         edges = self.top + sum(self._widest[1:]) if training else self.hierarchy.edges
         return projection + self.width * edges
 
-    @property
-    def _widest(self) -> list[int]:
-        """Most children of a node, level by level."""
-        ends, fan_N, source_E = self.hierarchy.level_ends, self.hierarchy.fan_N, self.hierarchy.source_E
-        starts = (0, *ends[:-1])
-        return [int(fan_N[source_E[start] : source_E[end - 1] + 1].max()) for start, end in zip(starts, ends, strict=True)]
-
     def _top_logits(self, z_Bd: Tensor) -> Tensor:
         return nn.functional.linear(z_Bd, self.top_weight_Td, self.top_bias_T)
 
@@ -209,6 +203,15 @@ class TreeHead(Head):
             above_E = self.parent_edge_N[self.source_E[start:end]]
             levels.append(given_BE[:, start:end] + torch.cat(levels, dim=1)[:, above_E])
         return torch.cat(levels, dim=1)
+
+
+def _widest(hierarchy: Hierarchy) -> list[int]:
+    """Most children of a node, level by level."""
+    starts = (0, *hierarchy.level_ends[:-1])
+    return [
+        int(hierarchy.fan_N[hierarchy.source_E[start] : hierarchy.source_E[end - 1] + 1].max())
+        for start, end in zip(starts, hierarchy.level_ends, strict=True)
+    ]
 
 
 def branches(hierarchy: Hierarchy, codes_C: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -18,6 +18,11 @@ class LazyAdamW(torch.optim.AdamW):
     many were missed, has no weight decay, and takes no dense gradients.
     """
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # A fused AdamW takes float16's loss scale out of its own gradients only: let the scaler do it before, for all.
+        self._step_supports_amp_scaling = False
+
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         loss = None
