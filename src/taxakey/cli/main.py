@@ -20,6 +20,7 @@ from taxakey.cli.predict import predict
 from taxakey.cli.records import records
 from taxakey.cli.sample import sample
 from taxakey.cli.serve import serve
+from taxakey.cli.size import size
 from taxakey.cli.train import train
 from taxakey.errors import TaxakeyError
 
@@ -40,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug shows Python's own traceback
 )
 
-for _command in (journey, sample, records, build, embed, train, predict, evaluate, identify, export, serve):
+for _command in (journey, sample, records, build, embed, size, train, predict, evaluate, identify, export, serve):
     app.command()(_command)
 
 
