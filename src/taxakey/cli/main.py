@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from taxakey import __version__, progress
+from taxakey.cli.add_species import add_species
 from taxakey.cli.build import build
 from taxakey.cli.embed import embed
 from taxakey.cli.evaluate import evaluate
@@ -41,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug shows Python's own traceback
 )
 
-for _command in (journey, sample, records, build, embed, size, train, predict, evaluate, identify, export, serve):
+for _command in (journey, sample, records, build, embed, size, train, add_species, predict, evaluate, identify, export, serve):
     app.command()(_command)
 
 
