@@ -239,8 +239,8 @@ def test_a_heads_step_needs_what_torch_says_it_allocates(options: HeadOptions, b
     trace = StepMemory(tiny, training)._head_trace(classes, options)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        features_BD = torch.randn(16, tiny.features).requires_grad_(backbone_too)
         labels_B = torch.randint(800, (16,))
+        features_BD = torch.randn(16, tiny.features).requires_grad_(backbone_too)
         head = classes.head(options, tiny.features)
         optimizer = training.build_optimizer(None, head)
 
@@ -305,7 +305,9 @@ def state_bytes(optimizer: Any) -> int:
 
 
 @pytest.mark.parametrize(
-    "options", [TreeOptions(width=64), AdaptiveOptions(width=64), SampledOptions(width=64, sparse=True)], ids=short
+    "options",
+    [TreeOptions(width=64), TreeOptions(width=None), AdaptiveOptions(width=64), SampledOptions(width=64, sparse=True)],
+    ids=short,
 )
 def test_thin_heads_tell_what_a_wide_one_needs(options: HeadOptions, tiny: Backbone) -> None:
     training = Training(building(options), batch=8)

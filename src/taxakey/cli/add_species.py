@@ -63,14 +63,14 @@ def extend(model_folder: Path, dataset_folder: Path, out: Path, *, device: str =
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
-    means, photographs = _means(model, dataset, new, device)
+    examples = _examples(model, dataset, new, device)
     taxonomy = extended_taxonomy(model.taxonomy, dataset.taxonomy)
     head = model.network.head
     assert isinstance(head, Head)
-    network = Network(model.network.backbone, add_classes(head, model.taxonomy, taxonomy, means)).eval()
+    network = Network(model.network.backbone, add_classes(head, model.taxonomy, taxonomy, examples)).eval()
     save_model(out / "model", network, taxonomy, model.preprocess, recipe)
-    counts = {"classes": len(taxonomy), "added": len(new), "train": sum(photographs.values())}
-    note = _note(photographs, calibrated=model.calibration is not None)
+    counts = {"classes": len(taxonomy), "added": len(new), "train": sum(map(len, examples.values()))}
+    note = _note([*map(len, examples.values())], calibrated=model.calibration is not None)
     _write_calibration(model, len(new), out)
     _write_card(model, new, note, len(taxonomy), out)
     return artifacts.finish(out, plan, counts=counts, taxonomy=taxonomy.fingerprint, notes=(note,))
@@ -86,8 +86,8 @@ def _new_species(model: Model, dataset: Dataset) -> list[str]:
     return new
 
 
-def _means(model: Model, dataset: Dataset, new: list[str], device: str) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Mean features of each new species' photographs, and how many there were."""
+def _examples(model: Model, dataset: Dataset, new: list[str], device: str) -> dict[str, Tensor]:
+    """Features [M, D] of each new species' photographs."""
     import numpy as np
     import torch
 
@@ -99,22 +99,19 @@ def _means(model: Model, dataset: Dataset, new: list[str], device: str) -> tuple
         part = dataset.part(name)
         rows = np.flatnonzero(np.isin(part.class_index, classes_K))
         if len(rows):
-            backbone = model.network.backbone.to(device)
-            vectors.append(
-                features(backbone, part, rows.tolist(), model.preprocess, device=device, description=f"reading {name}")
-            )
+            backbone, what = model.network.backbone.to(device), f"reading {name}"
+            vectors.append(features(backbone, part, rows.tolist(), model.preprocess, device=device, description=what))
             labels.append(part.class_index[rows])
     vectors_ND, labels_N = np.concatenate(vectors), np.concatenate(labels)
-    of_each = {name: vectors_ND[labels_N == index] for name, index in zip(new, classes_K.tolist(), strict=True)}
-    return {name: torch.from_numpy(some.mean(0)) for name, some in of_each.items()}, {n: len(s) for n, s in of_each.items()}
+    return {name: torch.from_numpy(vectors_ND[labels_N == index]) for name, index in zip(new, classes_K.tolist(), strict=True)}
 
 
-def _note(photographs: dict[str, int], *, calibrated: bool) -> str:
-    fewest, most = min(photographs.values()), max(photographs.values())
+def _note(photographs: list[int], *, calibrated: bool) -> str:
+    fewest, most = min(photographs), max(photographs)
     each = f"{fewest} to {most} of each" if fewest < most else f"{most} of each"
     kept = ", nor is the calibration, which is that of before" if calibrated else ""
     return (
-        f"{len(photographs):,} species were added without training, from {sum(photographs.values()):,} photographs ({each}); "
+        f"{len(photographs):,} species were added without training, from {sum(photographs):,} photographs ({each}); "
         f"how well they are told apart isn't measured{kept}"
     )
 

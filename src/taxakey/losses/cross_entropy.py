@@ -42,7 +42,7 @@ class CrossEntropy(nn.Module):
 
     def forward(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
         log_p_BK = logits_BK.float().log_softmax(dim=1)
-        loss_B = -log_p_BK.gather(1, labels_B[:, None]).squeeze(1)
+        loss_B = nn.functional.nll_loss(log_p_BK, labels_B, reduction="none")
         if self.label_smoothing:
             real_BK = logits_BK > -torch.inf
             even_B = -log_p_BK.masked_fill(~real_BK, 0).sum(1) / real_BK.sum(1)

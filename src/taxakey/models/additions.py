@@ -1,22 +1,23 @@
-"""New classes for a trained head, from the mean features of a few examples: no training, and none of the old data.
+"""New classes for a trained head, from the features of a few examples of each: no training, and none of the old data.
 
-Shapes: C old classes, K new ones, D features, d width (of the bottleneck; D without one), E edges, N inner nodes, S siblings.
+Shapes: C old classes, K new ones, D features, d width (of the bottleneck; D without one), E edges, N inner nodes, S siblings,
+M examples of a class, r directions.
 
-A flat head is a tree of one node here. A new class becomes one more edge below a node (`_node_of`); every old weight stays as it
+A flat head is a tree of one node here. A new class becomes one more edge below a node (`_nodes_of`); every old weight stays as it
 is, bit by bit, so in every node the old classes keep their ratios, and lose together what the new one takes.
 
 The new edge's weight follows imprinting (Qi, Brown and Lowe, CVPR 2018: the direction of the examples' mean, at the others'
-length), with what a softmax needs besides. A weight says how a class differs from its SIBLINGS, so the mean is centred first, as
-well as the head alone can tell: without its part along the edges that lead to the node, which all siblings share, and without
+length), with what a softmax needs besides. A weight says how a class differs from its SIBLINGS, so the mean z is centred first,
+as well as the head alone can tell: without its part along the edges that lead to the node, which all siblings share, and without
 what no weight of the head looks at, such as the features' common mean. What is left, u, is laid on the mean of the siblings:
 
-    w = mean(w_s) + LENGTH · m · u/|u|        m: median distance of the head's edges from the mean of their siblings
-    b such that at the examples' mean        w·z + b = mean(w_s·z + b_s) + REACH · LENGTH · m · |u|,
-                                             kept between log Σ exp(w_s·z + b_s) and that + log ODDS
+    w = mean(w_s) + l · u/|u|       l: LENGTH times the median distance of the head's edges from the mean of their siblings
 
-So at the middle of the siblings the new class starts a little behind their average, and at its own mean it has odds between 1 and
-ODDS against all of them together. Shorter than the others, because u is a guess from few examples: at full length a new class
-takes too many old images. Measured against the alternatives on the simulated flora and on flowers102: docs/LOG.md.
+The bias says how soon the class wins, and the examples flatter it: their mean holds their own scatter v (pooled over the new
+classes, of M examples each), so w·z is higher by l·v/(M·|u|) than it will be for the class's other images. For THOSE the logit is
+meant to be mean(w_s·z + b_s) + l · (REACH · |u| - v/(M·|u|)), and its odds against all siblings together are kept within ODDS.
+
+All of this was measured against alternatives on the simulated flora and on flowers102, with heads of every kind: docs/LOG.md.
 """
 
 from __future__ import annotations
@@ -41,37 +42,38 @@ Ints = NDArray[np.int64]
 
 LENGTH = 0.7
 """Of a new weight, in median lengths of the head's. Between 0.6 and 0.8 little changes; at 1 old species lose more than new ones
-gain."""
+gain, since u is a guess from few examples."""
 
-REACH = 0.9
-"""Share of the way from the siblings' middle to the examples' mean after which a new class overtakes its siblings' average."""
+REACH = 0.8
+"""Below 1, so that at the middle of the siblings a new class starts 1 - REACH of what its weight gives below their average."""
 
-ODDS = 10.0
-"""At most so much to 1 for a new class against its siblings at the mean of its examples: a mean of few says no more, and what the
-head can't centre away makes a new class reach too far, worst in nodes of few classes."""
+ODDS = (1 / 7, 3.0)
+"""Least and greatest odds of a new class against all its siblings at a typical image of its own. What the head can't centre away
+makes a new class reach too far, worst in nodes of few classes; against thousands of siblings it wouldn't reach far enough."""
 
 _SEEN = 1e-3
 """Directions in which the weights vary less than this share of their largest variance are noise of the training, or nothing."""
 
 
-def add_classes(head: Head, taxonomy: Taxonomy, extended: Taxonomy, means: Mapping[str, Tensor]) -> Head:
+def add_classes(head: Head, taxonomy: Taxonomy, extended: Taxonomy, examples: Mapping[str, Tensor]) -> Head:
     """A head for the classes of `extended`: those of `taxonomy`, found again by name, and new ones from their examples.
 
-    `means`: mean feature vector [D] of each new class's examples, by scientificName. A tree keeps its nodes; a new class hangs
-    below the branch that is its genus (beside a genus's only class), else that is its family; else at the root, where all known
-    families are branches; else below the lowest node that the head finds most probable. Classes of one call don't know of each
-    other; those of an earlier call count as trained ones.
+    `examples`: feature vectors [M, D] of each new class, by scientificName; five do well, one does badly. A tree keeps its nodes;
+    a new class hangs below the branch that is its genus (beside a genus's only class), else that is its family; else at the root,
+    where all known families are branches; else below the lowest node that the head finds most probable. Classes of one call don't
+    know of each other; those of an earlier call count as trained ones.
 
-    Raises BadInput for a head of another kind, an old name that `extended` lacks, no new name, and a new class without a mean or
-    with one of another width or not finite.
+    Raises BadInput for a head of another kind, an old name that `extended` lacks, no new name, and a new class without examples
+    or with some of another width or not finite.
     """
-    new = _new_names(taxonomy, extended, means)
-    means_KD = _stacked(new, means, head.in_features)
+    new = _new_names(taxonomy, extended, examples)
+    _check(new, examples, head.in_features)
     with torch.no_grad():
         edges = _Edges.of(head)
-        z_Kd = _bottleneck(head)(means_KD.to(edges.weight_Ed)).float()
-        nodes_K = _nodes_of(new, z_Kd, edges, taxonomy, extended)
-        weight_Kd, bias_K = _imprinted(z_Kd, nodes_K, edges)
+        bottleneck = nn.Identity() if isinstance(head, LinearHead) else head.get_submodule("bottleneck")
+        z = [bottleneck(examples[name].detach().to(edges.weight_Ed)).float() for name in new]
+        nodes_K = _nodes_of(new, torch.stack([z_Md.mean(0) for z_Md in z]), edges, taxonomy, extended)
+        weight_Kd, bias_K = _imprinted(z, nodes_K, edges)
         old_C, new_K = extended.index_of(taxonomy.names), extended.index_of(new)
         return _rebuilt(head, edges.extended(nodes_K, weight_Kd, bias_K, old_C, new_K))
 
@@ -92,16 +94,16 @@ def extended_taxonomy(taxonomy: Taxonomy, added: Taxonomy) -> Taxonomy:
 # ---- what comes in ----
 
 
-def _new_names(taxonomy: Taxonomy, extended: Taxonomy, means: Mapping[str, Tensor]) -> list[str]:
+def _new_names(taxonomy: Taxonomy, extended: Taxonomy, examples: Mapping[str, Tensor]) -> list[str]:
     known = set(taxonomy.names)
-    if already := sorted(known & means.keys()):
+    if already := sorted(known & examples.keys()):
         raise BadInput(f"{_some(already)}: the model knows this name already; give examples of new species only")
     if lost := sorted(known - set(extended.names)):
         raise BadInput(f"{_some(lost)}: a species of the model that the extended taxonomy lacks; it must hold all old names")
     new = [name for name in extended.names if name not in known]
-    if without := [name for name in new if name not in means]:
+    if without := [name for name in new if name not in examples]:
         raise BadInput(f"{_some(without)}: a new species without an example; give at least one photograph of each")
-    if strange := sorted(means.keys() - set(new)):
+    if strange := sorted(examples.keys() - set(new)):
         raise BadInput(f"{_some(strange)}: examples of a species that the extended taxonomy lacks; add its row")
     if not new:
         raise BadInput("no new species to add: the extended taxonomy is the model's own")
@@ -112,16 +114,18 @@ def _some(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
 
 
-def _stacked(new: list[str], means: Mapping[str, Tensor], width: int) -> Tensor:
+def _check(new: list[str], examples: Mapping[str, Tensor], width: int) -> None:
     for name in new:
-        if means[name].shape != (width,):
+        shape = tuple(examples[name].shape)
+        if len(shape) != 2 or shape[1] != width:
             raise BadInput(
-                f"{name}: its mean vector has the shape {tuple(means[name].shape)} and the head takes {width} features; "
-                "compute it with the model's own backbone"
+                f"{name}: its examples have the shape {shape}, where vectors of the head's {width} features are needed; compute "
+                "them with the model's own backbone"
             )
-        if not means[name].isfinite().all():
-            raise BadInput(f"{name}: its mean vector isn't finite; it is the mean of no example, or of a broken one")
-    return torch.stack([means[name].detach() for name in new])
+        if not shape[0]:
+            raise BadInput(f"{name}: a new species without an example; give at least one photograph of each")
+        if not examples[name].isfinite().all():
+            raise BadInput(f"{name}: one of its vectors isn't finite; leave out the photograph that it comes from")
 
 
 # ---- any head as edges below nodes ----
@@ -171,10 +175,6 @@ class _Edges:
         row = torch.from_numpy(np.insert(np.arange(edges), ends_K, edges + np.arange(len(nodes_K)))).to(self.weight_Ed.device)
         weight = torch.cat([self.weight_Ed, weight_Kd.to(self.weight_Ed)])[row]
         return _Edges(Hierarchy(first_N1, target), weight, torch.cat([self.bias_E, bias_K.to(self.bias_E)])[row])
-
-
-def _bottleneck(head: Head) -> nn.Module:
-    return nn.Identity() if isinstance(head, LinearHead) else head.get_submodule("bottleneck")
 
 
 def _rebuilt(head: Head, edges: _Edges) -> Head:
@@ -240,29 +240,44 @@ def _most_probable(z_Kd: Tensor, edges: _Edges) -> Ints:
 # ---- the weight of a new class ----
 
 
-def _imprinted(z_Kd: Tensor, nodes_K: Ints, edges: _Edges) -> tuple[Tensor, Tensor]:
-    """Weights [K, d] and biases [K] of edges to classes with the mean z below the given nodes."""
+def _imprinted(z: list[Tensor], nodes_K: Ints, edges: _Edges) -> tuple[Tensor, Tensor]:
+    """Weights [K, d] and biases [K] of edges below the given nodes to classes with the examples z [M, d]."""
     mean_Nd = edges.node_means()
-    source_E = torch.from_numpy(edges.hierarchy.source_E).to(mean_Nd.device)
-    apart_Ed = edges.weight_Ed.float() - mean_Nd[source_E]
+    apart_Ed = edges.weight_Ed.float() - mean_Nd[torch.from_numpy(edges.hierarchy.source_E).to(mean_Nd.device)]
     basis_dr = _seen_directions(apart_Ed)
-    lengths_E = apart_Ed.norm(dim=1)
-    fan_E = torch.from_numpy(edges.hierarchy.fan_N).to(mean_Nd.device)[source_E]
-    if not (fan_E > 1).any():
-        raise BadInput("the model knows one class only: there is nothing to tell a new one from; train it anew with both")
-    length = LENGTH * lengths_E[fan_E > 1].median()
+    length = LENGTH * _median_distance(apart_Ed, edges.hierarchy)
+    scatter = _scatter(z, basis_dr)
     weights, biases = [], []
-    for z_d, node in zip(z_Kd, nodes_K.tolist(), strict=True):
+    for z_Md, node in zip(z, nodes_K.tolist(), strict=True):
+        z_d = z_Md.mean(0)
         u_d = basis_dr @ (basis_dr.T @ _without_path(z_d, node, apart_Ed, edges.hierarchy))
-        distance = u_d.norm()
-        w_d = mean_Nd[node] + length * u_d / distance.clamp(min=torch.finfo(u_d.dtype).tiny)
+        distance = u_d.norm().clamp(min=torch.finfo(u_d.dtype).tiny)
+        w_d = mean_Nd[node] + length * u_d / distance
         among = edges.siblings(node)
         logits_S = edges.weight_Ed[among].float() @ z_d + edges.bias_E[among].float()
-        even = logits_S.logsumexp(0)
-        own = (logits_S.mean() + REACH * length * distance).clamp(min=even, max=even + math.log(ODDS))
+        flattery = length * distance * (scatter / (len(z_Md) * distance**2)).clamp(max=1)
+        least, greatest = (logits_S.logsumexp(0) + math.log(odds) for odds in ODDS)
+        unseen = (logits_S.mean() + REACH * length * distance - flattery).clamp(min=least, max=greatest)
         weights.append(w_d)
-        biases.append(own - w_d @ z_d)
+        biases.append(unseen + flattery - w_d @ z_d)
     return torch.stack(weights), torch.stack(biases)
+
+
+def _median_distance(apart_Ed: Tensor, hierarchy: Hierarchy) -> Tensor:
+    with_siblings_E = hierarchy.fan_N[hierarchy.source_E] > 1
+    if not with_siblings_E.any():
+        raise BadInput("the model knows one class only: there is nothing to tell a new one from; train it anew with both")
+    return apart_Ed[torch.from_numpy(with_siblings_E).to(apart_Ed.device)].norm(dim=1).median()
+
+
+def _scatter(z: list[Tensor], basis_dr: Tensor) -> Tensor:
+    """Mean squared distance of an image from its class's mean along the directions; 0 where every class has a single example.
+
+    Pooled: measured to be better than each class's own, which a handful of examples can't tell.
+    """
+    free = sum(len(z_Md) - 1 for z_Md in z)
+    squares = torch.stack([((z_Md - z_Md.mean(0)) @ basis_dr).square().sum() for z_Md in z]).sum()
+    return squares / max(1, free)
 
 
 def _seen_directions(apart_Ed: Tensor) -> Tensor:

@@ -27,6 +27,9 @@ from taxakey.models.hierarchies import Hierarchy
 Order = Literal["taxonomic", "listed", "random", "frequency", "clustered"]
 Nodes = Literal["even", "taxa", "huffman", "clusters"]
 
+_COPIED = 2**18
+"""Most weights that are copied to score nodes: for one image that is quicker than the sparse product, which copies nothing."""
+
 
 @dataclass(frozen=True)
 class TreeOptions:
@@ -87,7 +90,8 @@ class TreeHead(Head):
         super().__init__()
         self.in_features, self.classes = in_features, hierarchy.classes
         self.hierarchy, self.sparse = hierarchy, sparse
-        self._widest = _widest(hierarchy)
+        self._widest, self._even_fan = _widest(hierarchy), _even_fan(hierarchy)
+        self._all_reach: list[bool] = [bool((edge_C >= 0).all()) for edge_C in hierarchy.path_CL.T]
         self.bottleneck: nn.Module = nn.Identity() if width is None else Bottleneck(in_features, width, activation)
         width = in_features if width is None else width
         top, lower = int(hierarchy.fan_N[0]), hierarchy.edges - int(hierarchy.fan_N[0])
@@ -116,14 +120,19 @@ class TreeHead(Head):
         decisions = [Decision(self._top_logits(z_Bd), path_BL[:, 0])]
         for level in range(1, path_BL.shape[1]):
             edge_B = path_BL[:, level]
-            ended_B = edge_B < 0
-            node_B = self.source_E[edge_B.clamp(min=self.top)]
-            first_B = self.first_N1[node_B].long()
-            fan_B = self.fan_N[node_B].masked_fill(ended_B, 0)
-            logits_BF = self._lower_logits(z_Bd, first_B, fan_B, self._widest[level])
-            # Where the path has ended there is nothing to decide: one column, right with certainty.
-            logits_BF = logits_BF.masked_fill(ended_B[:, None] & (torch.arange(logits_BF.shape[1]) == 0).to(ended_B.device), 0)
-            decisions.append(Decision(logits_BF, (edge_B - first_B).masked_fill(ended_B, 0)))
+            ended_B = None if self._all_reach[level] else edge_B < 0
+            node_B = self.source_E[edge_B if ended_B is None else edge_B.clamp(min=self.top)]
+            first_B, fan_B = self.first_N1[node_B].long(), self.fan_N[node_B]
+            if ended_B is not None:
+                fan_B = fan_B.masked_fill(ended_B, 0)
+            logits_BF, choice_B = self._lower_logits(z_Bd, first_B, fan_B, self._widest[level]), edge_B - first_B
+            if ended_B is not None:
+                # Where the path has ended there is nothing to decide: one column, right with certainty.
+                logits_BF = logits_BF.masked_fill(
+                    ended_B[:, None] & (torch.arange(logits_BF.shape[1]) == 0).to(ended_B.device), 0
+                )
+                choice_B = choice_B.masked_fill(ended_B, 0)
+            decisions.append(Decision(logits_BF, choice_B))
         return decisions
 
     def forward(self, features_BD: Tensor) -> Tensor:
@@ -139,7 +148,7 @@ class TreeHead(Head):
             raise ValueError(f"k is {k}; it must lie between 1 and the {self.classes} classes")
         with torch.no_grad():
             z_Bd = self.bottleneck(features_BD)
-            log_p_BT = _log_softmax(_wide(self._top_logits(z_Bd)), self.source_E[: self.top], 1)
+            log_p_BT = _wide(self._top_logits(z_Bd)).log_softmax(1)
             root = Children(log_p_BT, self.target_E[: self.top].long().expand_as(log_p_BT))
 
             def open_nodes(image_P: Tensor, node_P: Tensor) -> Children:
@@ -173,6 +182,8 @@ class TreeHead(Head):
 
     def _children(self, z_Pd: Tensor, node_P: Tensor) -> Children:
         """The children of nodes below the root, each for its own vector."""
+        if self._even_fan is not None:
+            return self._even_children(z_Pd, node_P, self._even_fan)
         first_P, fan_P = self.first_N1[node_P].long(), self.fan_N[node_P]
         opened, scores_R = self._opened(z_Pd, first_P, fan_P)
         # The joint's way of adding up, so that classes that tie there tie here to the last bit, and come in the same order.
@@ -180,6 +191,34 @@ class TreeHead(Head):
         log_p_PF = padded(log_p_R, opened, int(fan_P.max()))
         edge_PF = first_P[:, None] + torch.arange(log_p_PF.shape[1], device=first_P.device)
         return Children(log_p_PF, self.target_E[edge_PF.clamp_(max=len(self.target_E) - 1)].long())
+
+    def _even_children(self, z_Pd: Tensor, node_P: Tensor, fan: int) -> Children:
+        """The same where nodes stand every `fan` edges: needs no lists of edges, unless the last node is asked for and short."""
+        node_P = node_P - 1
+        whole, short = divmod(len(self.lower_bias_E), fan)
+        if short and (node_P == whole).any():
+            return self._with_short_node(z_Pd, node_P, fan)
+        target_PF = self.target_E[self.top : self.top + whole * fan].view(whole, fan)[node_P]
+        bias_NF = self.lower_bias_E[: whole * fan].view(whole, fan)
+        if len(node_P) * fan * self.width <= _COPIED and z_Pd.dtype == self.lower_weight_Ed.dtype == torch.float32:
+            weight_PFd = self.lower_weight_Ed[: whole * fan].view(whole, fan, -1).index_select(0, node_P)
+            scores_PF = (weight_PFd * z_Pd[:, None]).sum(2).add_(bias_NF.index_select(0, node_P))
+        else:
+            edge_PF = node_P[:, None] * fan + torch.arange(fan, device=node_P.device)
+            scores_PF = self._even_scores(z_Pd, edge_PF)
+        return Children(scores_PF.log_softmax(1), target_PF.long())
+
+    def _with_short_node(self, z_Pd: Tensor, node_P: Tensor, fan: int) -> Children:
+        edge_PF = node_P[:, None] * fan + torch.arange(fan, device=node_P.device)
+        beyond_PF = edge_PF >= len(self.lower_bias_E)
+        edge_PF = edge_PF.clamp_(max=len(self.lower_bias_E) - 1)
+        scores_PF = self._even_scores(z_Pd, edge_PF).masked_fill(beyond_PF, -torch.inf)
+        return Children(scores_PF.log_softmax(1), self.target_E[self.top :][edge_PF].long())
+
+    def _even_scores(self, z_Pd: Tensor, edge_PF: Tensor) -> Tensor:
+        pairs, fan = edge_PF.shape
+        opened = Opened(edge_PF.flatten(), torch.arange(0, pairs * fan + 1, fan, device=edge_PF.device), fan)
+        return edge_scores(z_Pd, self.lower_weight_Ed, self.lower_bias_E, opened).view(pairs, fan)
 
     @torch.compiler.disable
     def _lower_logits(self, z_Pd: Tensor, first_P: Tensor, fan_P: Tensor, width: int) -> Tensor:
@@ -195,14 +234,22 @@ class TreeHead(Head):
     def _edge_log_p(self, z_Bd: Tensor) -> Tensor:
         """Log-probability of every edge [B, E]: of reaching the node or class it leads to."""
         lower_BE = nn.functional.linear(z_Bd, self.lower_weight_Ed, self.lower_bias_E)
-        logits_BE = _wide(torch.cat([self._top_logits(z_Bd), lower_BE], dim=1))
-        given_BE = _log_softmax(logits_BE, self.source_E, len(self.fan_N))
+        given_BE = self._given(_wide(lower_BE))
         ends = self.hierarchy.level_ends
-        levels = [given_BE[:, : ends[0]]]
+        levels = [_wide(self._top_logits(z_Bd)).log_softmax(1)]
         for start, end in pairwise(ends):
             above_E = self.parent_edge_N[self.source_E[start:end]]
-            levels.append(given_BE[:, start:end] + torch.cat(levels, dim=1)[:, above_E])
+            levels.append(given_BE[:, start - self.top : end - self.top] + torch.cat(levels, dim=1)[:, above_E])
         return torch.cat(levels, dim=1)
+
+    def _given(self, lower_BE: Tensor) -> Tensor:
+        """Log-probability of every edge below the root, given its node."""
+        if self._even_fan is None:
+            return _log_softmax(lower_BE, self.source_E[self.top :] - 1, len(self.fan_N) - 1)
+        edges, fan = lower_BE.shape[1], self._even_fan
+        # Filled up as in `_even_children`: the same sums in the same order, so that what ties here ties there.
+        full_BE = nn.functional.pad(lower_BE, (0, -edges % fan), value=-torch.inf) if edges % fan else lower_BE
+        return full_BE.unflatten(1, (-1, fan)).log_softmax(2).flatten(1)[:, :edges]
 
 
 def _widest(hierarchy: Hierarchy) -> list[int]:
@@ -212,6 +259,13 @@ def _widest(hierarchy: Hierarchy) -> list[int]:
         int(hierarchy.fan_N[hierarchy.source_E[start] : hierarchy.source_E[end - 1] + 1].max())
         for start, end in zip(starts, hierarchy.level_ends, strict=True)
     ]
+
+
+def _even_fan(hierarchy: Hierarchy) -> int | None:
+    """How many children each node below the root has, where all have as many (the last one or fewer) and all are classes."""
+    fan_N = hierarchy.fan_N[1:]
+    even = hierarchy.levels == 2 and (fan_N[:-1] == fan_N[0]).all() and fan_N[-1] <= fan_N[0]
+    return int(fan_N[0]) if even else None
 
 
 def branches(hierarchy: Hierarchy, codes_C: NDArray[np.int64]) -> NDArray[np.int64]:

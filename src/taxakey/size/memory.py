@@ -260,8 +260,8 @@ def _trace_head(head: Head, training: Training) -> _Trace:
     head.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        labels_B = torch.randint(head.classes, (training.batch,))  # first, so that heads of all widths get the same
         features_BD = torch.randn(training.batch, head.in_features).requires_grad_(training.backbone)
-        labels_B = torch.randint(head.classes, (training.batch,))
 
         def forward() -> Tensor:
             decisions = head.decisions(features_BD, labels_B)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 
 class LazyAdamW(torch.optim.AdamW):
@@ -60,19 +61,27 @@ class LazyAdamW(torch.optim.AdamW):
         now = int(state["step"])
         if not len(rows_U):
             return
-        missed_U = (now - state["last_step"][rows_U]).to(g.dtype).view(-1, *[1] * (g.ndim - 1))
+        missed_U = now - state["last_step"][rows_U]
         state["last_step"][rows_U] = now
-        (beta1, beta2), rate = group["betas"], float(group["lr"])
-        first = state["exp_avg"].index_select(0, rows_U).mul_(beta1**missed_U).add_(g, alpha=1 - beta1)
-        second = state["exp_avg_sq"].index_select(0, rows_U).mul_(beta2**missed_U).addcmul_(g, g, value=1 - beta2)
-        state["exp_avg"].index_copy_(0, rows_U, first)
-        state["exp_avg_sq"].index_copy_(0, rows_U, second)
-        correction1, correction2 = 1 - beta1**now, 1 - beta2**now
-        change = first.div_(second.sqrt_().div_(correction2**0.5).add_(group["eps"])).mul_(-rate / correction1)
-        if group["weight_decay"]:
-            kept_U = (1 - rate * group["weight_decay"]) ** missed_U
-            change += p.index_select(0, rows_U) * (kept_U - 1)
-        p.index_add_(0, rows_U, change)
+        missed = (missed_U - 1).to(g.dtype).view(-1, *[1] * (g.ndim - 1))
+        kept = (1 - float(group["lr"]) * group["weight_decay"], *group["betas"])
+        values = [p.detach(), state["exp_avg"], state["exp_avg_sq"]]
+        rows = [value.index_select(0, rows_U) for value in values]
+        for row, share in zip(rows, kept, strict=True):
+            if share != 1:
+                row.mul_(share**missed)
+        _adamw(rows, g, now, group)
+        for value, row in zip(values, rows, strict=True):
+            value.index_copy_(0, rows_U, row)
+
+
+def _adamw(rows: list[Tensor], g: Tensor, now: int, group: dict[str, Any]) -> None:
+    """torch's own step on weights and their two moments, in place."""
+    p, first, second = rows
+    (beta1, beta2), step = group["betas"], torch.tensor(now - 1.0, device=p.device if group["fused"] else "cpu")
+    fixed: dict[str, Any] = {"weight_decay": group["weight_decay"], "eps": group["eps"], "amsgrad": False, "maximize": False}
+    fused: dict[str, Any] = {"foreach": False, "fused": bool(group["fused"])}
+    adamw([p], [g], [first], [second], [], [step], beta1=beta1, beta2=beta2, lr=group["lr"], **fixed, **fused)
 
 
 def _distinct_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
