@@ -450,29 +450,19 @@ def plot(file: Path, image: Path) -> None:
 
     kinds = {"flat": ("o", "#1f6f8b"), "tree": ("^", "#3a7d34"), "": ("s", "#8a6d3b")}
     figure, axes = plt.subplots(1, 2, figsize=(13, 6), sharey=True, layout="constrained")
+    labels: list[list[tuple[float, float, str]]] = [[], []]
     for row in summaries(file):
         if "rule" in row.name or "dense" in row.name:
             continue
-        kind = next(kind for kind in kinds if row.name.startswith(kind))
-        marker, colour = kinds[kind]
+        marker, colour = kinds[next(kind for kind in kinds if row.name.startswith(kind))]
         filled = colour if "class means" in row.name else "white"
-        for axis, cost in zip(axes, ("bytes", "multiply_adds"), strict=True):
-            axis.plot(
-                row.mean[cost] / (1e6 if cost == "bytes" else 1), row.mean["ma_mrr_30"], marker, color=colour, mfc=filled, ms=8
-            )
-            short = (
-                row.name.replace(", class means", "")
-                .replace("family-genus-species", "taxa")
-                .replace("taxonomic", "taxonomic order")
-            )
-            axis.annotate(
-                short,
-                (row.mean[cost] / (1e6 if cost == "bytes" else 1), row.mean["ma_mrr_30"]),
-                fontsize=6.5,
-                xytext=(5, 2),
-                textcoords="offset points",
-                color="#444444",
-            )
+        short = row.name.replace(", class means", "").replace("family-genus-species", "taxa").replace("all features", "all")
+        for axis, cost, named in zip(axes, ("bytes", "multiply_adds"), labels, strict=True):
+            x, y = row.mean[cost] / (1e6 if cost == "bytes" else 1), row.mean["ma_mrr_30"]
+            axis.plot(x, y, marker, color=colour, mfc=filled, ms=8)
+            named.append((x, y, short))
+    for axis, named in zip(axes, labels, strict=True):
+        _label(axis, named)
     axes[0].set(xscale="log", xlabel="megabytes of the stored head", ylabel="MA-MRR@30 on test vectors")
     axes[1].set(xscale="log", xlabel="multiply-adds of one vector's training step, forward")
     for axis in axes:
@@ -480,6 +470,19 @@ def plot(file: Path, image: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_title("○ trained from a random start   ● computed from class means   △ tree   □ other", fontsize=10, loc="left")
     figure.savefig(image, dpi=130)
+
+
+def _label(axis: Any, named: list[tuple[float, float, str]]) -> None:
+    """Names beside points; points that lie nearly together share a label, one name to a line."""
+    spread = max(y for _, y, _ in named) - min(y for _, y, _ in named)
+    groups: list[list[tuple[float, float, str]]] = []
+    for x, y, name in sorted(named, key=lambda point: -point[1]):
+        near = [g for g in groups if abs(math.log(g[0][0] / x)) < 0.35 and abs(g[0][1] - y) < 0.04 * spread]
+        near[0].append((x, y, name)) if near else groups.append([(x, y, name)])
+    for group in groups:
+        lines = "\n".join(name for _, _, name in group)
+        place = max(x for x, _, _ in group), sum(y for _, y, _ in group) / len(group)
+        axis.annotate(lines, place, fontsize=6.5, xytext=(7, 0), textcoords="offset points", va="center", color="#444444")
 
 
 def main() -> None:
