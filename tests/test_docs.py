@@ -38,7 +38,7 @@ def test_every_command_has_help_with_an_example() -> None:
         assert "Example: taxakey " in (command.callback.__doc__ or ""), command.callback
 
 
-@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "docs/walk.md"])
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "docs/walk.md", "docs/heads.md"])
 def test_files_that_are_named_exist(file: str) -> None:
     """Links and paths in backquotes that look like files of this repository."""
     text = (ROOT / file).read_text(encoding="utf-8")

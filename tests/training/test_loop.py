@@ -23,10 +23,12 @@ import torch
 from taxakey.artifacts import read_manifest
 from taxakey.calibration import Calibration
 from taxakey.dataset.reader import Dataset
+from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import embed, features
 from taxakey.errors import BadInput, MissingArtifact, PlanMismatch
 from taxakey.models.backbones import build_backbone
 from taxakey.models.heads import LinearOptions
+from taxakey.models.trees import TreeOptions
 from taxakey.training.checkpoint import load_model
 from taxakey.training.loop import train
 from taxakey.training.recipe import read_recipe
@@ -133,6 +135,28 @@ def test_a_head_learns_on_embeddings_and_timm_loads_the_whole(sheets_dataset: Pa
     theirs = timm.create_model(f"local-dir:{tmp_path / 'run' / 'model'}", pretrained=True).eval()
     assert tuple(timm.data.resolve_data_config({}, model=theirs)["input_size"]) == (3, 48, 48)
     np.testing.assert_allclose(features(theirs, part, range(4), model.preprocess), ours, rtol=1e-4, atol=1e-5)
+
+
+def test_a_tree_from_class_means_and_one_learned_lazily_come_back_as_they_were(sheets_dataset: Path, tmp_path: Path) -> None:
+    recipe = replace(HEAD_ONLY, backbone=replace(HEAD_ONLY.backbone, weights=_weights_file(tmp_path)))
+    embed(sheets_dataset, recipe.backbone, tmp_path / "vectors")
+    part = Dataset.open(sheets_dataset).part("train")
+    vectors_ND = torch.from_numpy(Vectors(tmp_path / "vectors").part("train", part.image_ids))
+    heads = {
+        "means": (TreeOptions(width=None, nodes="taxa", start="class_means"), 0, "adamw"),
+        "lazy": (TreeOptions(width=8, order="clustered", slots=3, sparse=True), 3, "lazy_adamw"),
+    }
+    for name, (head, epochs, optimizer) in heads.items():
+        changed = {"loop": replace(recipe.loop, epochs=epochs, clip=0.5), "optimizer": replace(recipe.optimizer, name=optimizer)}
+        run = tmp_path / name
+        train(sheets_dataset, replace(recipe, head=head, **changed), run, embeddings_folder=tmp_path / "vectors", device="cpu")
+        loaded = load_model(run).network.head
+        assert loaded.state_dict().keys() >= {"first_N1", "target_E"}
+        right = float((loaded(vectors_ND).argmax(1).numpy() == part.class_index).mean())
+        assert right > (0.9 if name == "means" else 0.2), name  # of eight species
+    assert "No gradient step was taken" in (tmp_path / "means" / "model" / "README.md").read_text(encoding="utf-8")
+    rows = curves(tmp_path / "lazy")
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
 
 
 def test_vectors_of_another_backbone_are_refused(sheets_dataset: Path, tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def build_head(
 ) -> Head:
     """The head that the options describe, for the classes of a taxonomy.
 
-    `hierarchy` is that of a stored tree; without it one is made. Raises BadRecipe where the options need facts that aren't there.
+    `hierarchy` is that of a stored tree; without it one is made. Raises BadRecipe where a tree's shape needs facts that aren't
+    there. `start: class_means` without `facts.statistics` leaves random weights: for a head about to be loaded or counted.
     """
     facts = facts or ClassFacts()
     head = _random_head(options, in_features, taxonomy, facts, hierarchy)

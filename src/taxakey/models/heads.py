@@ -61,7 +61,7 @@ class Head(nn.Module):
         """The k most probable classes of each image; equal probabilities in the order of the class index."""
         if not 1 <= k <= self.classes:
             raise ValueError(f"k is {k}; it must lie between 1 and the {self.classes} classes")
-        return Ranked(*first_k(self.log_prob_all(features_BD), k), torch.ones(len(features_BD), dtype=torch.long))
+        return Ranked(*first_k(self.log_prob_all(features_BD), k), torch.ones_like(features_BD[:, 0], dtype=torch.long))
 
     def multiply_adds(self, *, training: bool) -> int:
         """Multiply-adds for one image, forward: of a training step's decisions, or of the scores of all classes."""
