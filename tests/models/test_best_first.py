@@ -181,6 +181,27 @@ def test_images_of_a_batch_do_not_open_nodes_for_each_other() -> None:
     assert together.classes.tolist() == torch.cat([one.classes for one in alone]).tolist()
 
 
+def test_sure_answers_of_a_deep_tree_open_a_few_nodes_a_level() -> None:
+    head = tree(Hierarchy.even(np.arange(6**3), (6, 6)), width=None)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.zero_()
+        head.top_weight_Td[:, 0] = torch.arange(6) * 100.0
+        head.lower_weight_Ed[:36, 0], head.lower_weight_Ed[36:, 0] = torch.arange(36) % 6 * 70.0, torch.arange(216) % 6 * 10.0
+    got = head.top_k(torch.eye(D)[:1], 3)
+    assert got.classes.tolist() == [[215, 214, 213]]
+    assert got.opened.tolist() == [1 + 4 + 4]
+
+
+def test_images_searched_in_portions_get_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, features_BD = tree(Hierarchy.even(np.arange(60), (3, 5))), torch.randn(7, D) / 100  # flat: none is sure at once
+    wanted = head.top_k(features_BD, 20)
+    assert wanted.opened.min() > 9
+    monkeypatch.setattr("taxakey.models.trees._SEARCHED", 2 * 60)  # two images at a time
+    for got, expected in zip(head.top_k(features_BD, 20), wanted, strict=True):
+        assert_close(got, expected, rtol=0, atol=0)
+
+
 # ---- the search alone, on trees written down by hand ----
 
 # p(node): 1/2, 1/4 and 1/8; class 9 hangs at the root with 1/8. Node 1 has one child, class 8.
@@ -192,7 +213,7 @@ HALVES = {
 }
 
 
-def search(nodes: dict[int, list[tuple[float, int]]], k: int, images: int = 1, deep: bool = False) -> tuple[Ranked, list[int]]:
+def search(nodes: dict[int, list[tuple[float, int]]], k: int, images: int = 1, levels: int = 2) -> tuple[Ranked, list[int]]:
     """The answer, and which nodes were opened, in order, for all images."""
     opened: list[int] = []
 
@@ -206,14 +227,14 @@ def search(nodes: dict[int, list[tuple[float, int]]], k: int, images: int = 1, d
         opened.extend(node_P.tolist())
         return children(node_P.tolist())
 
-    return best_first(children([0] * images), open_nodes, k, deep=deep), opened
+    return best_first(children([0] * images), open_nodes, k, levels=levels), opened
 
 
-@pytest.mark.parametrize("deep", [False, True])
-def test_ties_by_hand(deep: bool) -> None:
+@pytest.mark.parametrize("levels", [2, 3, 5])
+def test_ties_by_hand(levels: int) -> None:
     # 1/4: classes 7 and 8; 1/8: 4, 5, 6 and 9.
     for k, wanted in [(1, [7]), (2, [7, 8]), (3, [7, 8, 4]), (5, [7, 8, 4, 5, 6]), (6, [7, 8, 4, 5, 6, 9])]:
-        got, opened = search(HALVES, k, deep=deep)
+        got, opened = search(HALVES, k, levels=levels)
         assert got.classes.tolist() == [wanted]
         assert_close(got.log_prob.exp()[0], torch.tensor([1 / 4, 1 / 4, 1 / 8, 1 / 8, 1 / 8, 1 / 8][:k], dtype=torch.float64))
         assert sorted(opened) == [1, 2, 3]  # one first round holds all three
@@ -237,7 +258,7 @@ def test_a_tie_far_down_a_chain_of_only_children_is_found() -> None:
     # Class 5 at the root ties with class 0, which hangs below ten nodes of one child.
     nodes: dict[int, list[tuple[float, int]]] = {0: [(0.5, -1 - 5), (0.5, 1)]}
     nodes |= {n: [(1.0, n + 1)] for n in range(1, 11)} | {11: [(1.0, -1)]}
-    got, opened = search(nodes, 1, deep=True)
+    got, opened = search(nodes, 1, levels=12)
     assert got.classes.tolist() == [[0]]
     assert opened == list(range(1, 12))
     assert got.opened.tolist() == [12]

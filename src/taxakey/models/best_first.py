@@ -5,7 +5,7 @@ round, P pairs of an image and a node opened, F most children of a node.
 
 A node's probability bounds that of every class below it. So nodes are opened by falling probability, several per image and round,
 until the best one still closed is STRICTLY less probable than the k-th best class found: a tie could hide a class with a smaller
-index (nodes with a single child pass on exactly their own probability).
+index (nodes with a single child pass on exactly their own probability). Most images are through after walking down once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from taxakey.models.heads import Ranked
 
 _FIRST_ROUND = 4
 """Nodes opened per image in the first round; each round at most twice as many. Fewer cost rounds, more open some in vain."""
+_WALKED = 4
+"""Deepest trees, in levels, that are walked down first: in deeper ones most of what a walk opens would be opened in vain."""
 
 
 class Children(NamedTuple):
@@ -29,64 +31,100 @@ class Children(NamedTuple):
     target: Tensor
 
 
-def best_first(open_root: Children, open_nodes: Callable[[Tensor, Tensor], Children], k: int, *, deep: bool) -> Ranked:
+OpenNodes = Callable[[Tensor, Tensor], Children]
+
+
+class _State(NamedTuple):
+    """The k best classes so far with their log-probabilities [B, k], nodes still closed (-inf: none) [B, M], nodes opened [B]."""
+
+    found: Tensor
+    classes: Tensor
+    waiting: Tensor
+    target: Tensor
+    opened: Tensor
+
+
+def best_first(
+    open_root: Children, open_nodes: OpenNodes, k: int, *, levels: int, even: bool = False, at_once: int = 2**10
+) -> Ranked:
     """The k most probable classes of each image; equal probabilities in the order of the class index.
 
     `open_root`: the root's children for each image [B, T]. `open_nodes(image_P, node_P)` scores the children of nodes for images.
-    `deep`: whether nodes below the root's children exist.
+    `levels`: how deep the tree is; `even`: whether all classes hang at the last level; `at_once`: how many of the images that
+    aren't answered by one walk down are searched together, because such an image may need all nodes and the memory for them.
     """
-    guess = None if deep else _guess(open_root, open_nodes, k)
-    if guess is None:
-        return _search(open_root, open_nodes, k, deep=deep)
-    ranked, sure_B = guess
-    if not sure_B.all():
-        unsure_A = (~sure_B).nonzero()[:, 0]
-        few = Children(open_root.log_p[unsure_A], open_root.target[unsure_A])
-        found = _search(few, lambda image_P, node_P: open_nodes(unsure_A[image_P], node_P), k, deep=deep)
+    rounds = levels - 1 if levels <= _WALKED else 0
+    ranked, closed, bound_B = _walk_down(open_root, open_nodes, k, rounds, even=even)
+    sure_B = ranked.log_prob[:, -1] > bound_B
+    if sure_B.all():
+        return ranked
+    for unsure_A in (~sure_B).nonzero()[:, 0].split(at_once):
+        waiting_AM, target_AM = (torch.cat([part[unsure_A] for part in parts], dim=1) for parts in zip(*closed, strict=True))
+        found_Ak, class_Ak, opened_A = (part[unsure_A] for part in ranked)
+        state = _State(found_Ak, class_Ak, waiting_AM, target_AM, opened_A)
+        found = _search(state, _for_some(open_nodes, unsure_A), portion=_FIRST_ROUND * (2 if rounds else 1), deep=levels > 2)
         for all_images, some in zip(ranked, found, strict=True):
             all_images[unsure_A] = some
     return ranked
 
 
-def _guess(open_root: Children, open_nodes: Callable[[Tensor, Tensor], Children], k: int) -> tuple[Ranked, Tensor] | None:
-    """The answers if the first round's nodes hold them, and whether they surely do [B]: most do, in a third of the operations.
+def _walk_down(
+    open_root: Children, open_nodes: OpenNodes, k: int, rounds: int, *, even: bool
+) -> tuple[Ranked, list[Children], Tensor]:
+    """Open the few best nodes of the root, the few best of their children, and so on.
 
-    Sure is what is strictly more probable than the best node still closed. None where the root has classes of its own or no more
-    nodes than a round, or a round no more classes than asked for.
+    The best classes met, the nodes that stayed closed, level by level, and the probability of the best of these [B].
     """
-    log_p_BT, target_BT = open_root
-    images = len(log_p_BT)
-    if log_p_BT.shape[1] <= _FIRST_ROUND or (target_BT[:1] < 0).any():
-        return None
-    bound_Bm, column_Bm = log_p_BT.topk(_FIRST_ROUND + 1, dim=1)
-    node_Bm = target_BT.gather(1, column_Bm[:, :-1])
-    children = open_nodes(torch.arange(images, device=node_Bm.device).repeat_interleave(_FIRST_ROUND), node_Bm.flatten())
-    if _FIRST_ROUND * children.log_p.shape[1] <= k:
-        return None
-    log_p_BM = (children.log_p.view(images, _FIRST_ROUND, -1) + bound_Bm[:, :-1, None]).flatten(1)
-    target_BM = children.target.view(images, -1)
-    found_Bk1, place_Bk1 = log_p_BM.topk(k + 1, dim=1)
-    if (found_Bk1[:, 1:] < found_Bk1[:, :-1]).all():
-        found_Bk, class_Bk = found_Bk1[:, :-1].contiguous(), -1 - target_BM.gather(1, place_Bk1[:, :-1])
-    else:
-        found_Bk, class_Bk = _best(log_p_BM, -1 - target_BM, k)
-    opened_B = torch.full_like(class_Bk[:, 0], 1 + _FIRST_ROUND)
-    return Ranked(found_Bk, class_Bk, opened_B), found_Bk[:, -1] > bound_Bm[:, -1]
-
-
-def _search(open_root: Children, open_nodes: Callable[[Tensor, Tensor], Children], k: int, *, deep: bool) -> Ranked:
-    """By rounds, until nothing closed can hold an answer."""
     log_p_BM, target_BM = open_root
-    is_node_BM = target_BM >= 0
-    found_BM, class_BM = log_p_BM.masked_fill(is_node_BM, -torch.inf), -1 - target_BM
-    if found_BM.shape[1] < k:
-        fill = (0, k - found_BM.shape[1])
-        found_BM = torch.nn.functional.pad(found_BM, fill, value=-torch.inf)
-        class_BM = torch.nn.functional.pad(class_BM, fill)
-    found_Bk, class_Bk = _best(found_BM, class_BM, k)
-    waiting_BM = log_p_BM.masked_fill(~is_node_BM, -torch.inf)
-    opened_B = torch.ones(len(log_p_BM), dtype=torch.long, device=log_p_BM.device)
-    portion = _FIRST_ROUND
+    opened_B = torch.ones_like(target_BM[:, 0])
+    bound_B = torch.full_like(log_p_BM[:, 0], -torch.inf)
+    classes: list[Children] = []
+    closed: list[Children] = []
+    for _ in range(rounds):
+        if not even:
+            is_node_BM = target_BM >= 0
+            classes.append(Children(log_p_BM.masked_fill(is_node_BM, -torch.inf), target_BM))
+            log_p_BM = log_p_BM.masked_fill(~is_node_BM, -torch.inf)
+        few = min(_FIRST_ROUND, log_p_BM.shape[1])
+        best_Bm, column_Bm = log_p_BM.topk(min(few + 1, log_p_BM.shape[1]), dim=1)
+        if best_Bm.shape[1] > few:
+            bound_B = torch.maximum(bound_B, best_Bm[:, few])
+        best_Bm, column_Bm = best_Bm[:, :few], column_Bm[:, :few]
+        closed.append(Children(log_p_BM.scatter(1, column_Bm, -torch.inf), target_BM))
+        log_p_BM, target_BM, opened_now_B = _opened(best_Bm, target_BM.gather(1, column_Bm), open_nodes)
+        opened_B += opened_now_B
+    if rounds and even:
+        classes.append(Children(log_p_BM, target_BM))
+    else:
+        is_node_BM = target_BM >= 0
+        classes.append(Children(log_p_BM.masked_fill(is_node_BM, -torch.inf), target_BM))
+        if not rounds:
+            closed.append(Children(log_p_BM.masked_fill(~is_node_BM, -torch.inf), target_BM))
+            bound_B = closed[0].log_p.amax(1)
+    log_p_BM, target_BM = (torch.cat(parts, dim=1) for parts in zip(*classes, strict=True)) if len(classes) > 1 else classes[0]
+    return Ranked(*_first_k(log_p_BM, -1 - target_BM, k), opened_B), closed, bound_B
+
+
+def _opened(log_p_Bm: Tensor, node_Bm: Tensor, open_nodes: OpenNodes) -> tuple[Tensor, Tensor, Tensor | int]:
+    """The joint log-probabilities and targets of the nodes' children side by side [B, m·F], and how many nodes were opened."""
+    images, few = log_p_Bm.shape
+    there_Bm = log_p_Bm > -torch.inf
+    if there_Bm.all():
+        children = open_nodes(torch.arange(images, device=node_Bm.device).repeat_interleave(few), node_Bm.flatten())
+        log_p_BmF = children.log_p.view(images, few, -1) + log_p_Bm[:, :, None]
+        return log_p_BmF.flatten(1), children.target.reshape(images, -1), few
+    image_P, place_P = there_Bm.nonzero(as_tuple=True)
+    if not len(image_P):
+        return log_p_Bm, torch.full_like(node_Bm, -1), 0
+    children = open_nodes(image_P, node_Bm[image_P, place_P])
+    log_p_PF = children.log_p + log_p_Bm[image_P, place_P][:, None]
+    return *_side_by_side(log_p_PF, children.target, image_P, place_P, there_Bm.shape), there_Bm.sum(1)
+
+
+def _search(state: _State, open_nodes: OpenNodes, *, portion: int, deep: bool) -> Ranked:
+    """By rounds, until nothing closed can hold an answer. `deep`: whether nodes hang below the nodes that wait."""
+    found_Bk, class_Bk, waiting_BM, target_BM, opened_B = state
+    k = found_Bk.shape[1]
     while True:
         bound_Bm, column_Bm = waiting_BM.topk(min(portion, waiting_BM.shape[1]), dim=1)
         worth_Bm = (bound_Bm >= found_Bk[:, -1:]) & (bound_Bm > -torch.inf)
@@ -100,7 +138,10 @@ def _search(open_root: Children, open_nodes: Callable[[Tensor, Tensor], Children
         waiting_BM.scatter_(1, column_Bm, -torch.inf)
         opened_B += worth_Bm.sum(1)
         at_work_A = worth_Bm.any(1).nonzero()[:, 0]
-        new_AM, target_AM = _by_image(log_p_PF, children.target, image_P, place_P, at_work_A, worth_Bm.shape)
+        row_B = torch.zeros_like(opened_B)
+        row_B[at_work_A] = torch.arange(len(at_work_A), device=row_B.device)
+        shape = torch.Size([len(at_work_A), worth_Bm.shape[1]])
+        new_AM, target_AM = _side_by_side(log_p_PF, children.target, row_B[image_P], place_P, shape)
         leaf_AM = new_AM.masked_fill(target_AM >= 0, -torch.inf) if deep else new_AM
         found_Bk[at_work_A], class_Bk[at_work_A] = _best(
             torch.cat([found_Bk[at_work_A], leaf_AM], dim=1), torch.cat([class_Bk[at_work_A], -1 - target_AM], dim=1), k
@@ -112,17 +153,18 @@ def _search(open_root: Children, open_nodes: Callable[[Tensor, Tensor], Children
         portion *= 2
 
 
-def _by_image(
-    log_p_PF: Tensor, target_PF: Tensor, image_P: Tensor, place_P: Tensor, at_work_A: Tensor, shape: torch.Size
+def _for_some(open_nodes: OpenNodes, image_A: Tensor) -> OpenNodes:
+    """The same for images counted among some of them."""
+    return lambda image_P, node_P: open_nodes(image_A[image_P], node_P)
+
+
+def _side_by_side(
+    log_p_PF: Tensor, target_PF: Tensor, row_P: Tensor, place_P: Tensor, shape: torch.Size
 ) -> tuple[Tensor, Tensor]:
-    """The pairs' children side by side for each image at work, [A, m·F]."""
-    images, places = shape
-    row_B = torch.zeros(images, dtype=torch.long, device=image_P.device)
-    row_B[at_work_A] = torch.arange(len(at_work_A), device=image_P.device)
-    place = (row_B[image_P], place_P)
-    lists = (len(at_work_A), places, log_p_PF.shape[1])
-    log_p = log_p_PF.new_full(lists, -torch.inf).index_put_(place, log_p_PF)
-    target = target_PF.new_full(lists, -1).index_put_(place, target_PF)
+    """Children of pairs in the rows and places [A, m] that they belong to, as lists [A, m·F]; -inf where there is none."""
+    lists = (*shape, log_p_PF.shape[1])
+    log_p = log_p_PF.new_full(lists, -torch.inf).index_put_((row_P, place_P), log_p_PF)
+    target = target_PF.new_full(lists, -1).index_put_((row_P, place_P), target_PF)
     return log_p.flatten(1), target.flatten(1)
 
 
@@ -130,6 +172,18 @@ def _for_all(values_AM: Tensor, at_work_A: Tensor, images: int, fill: float) -> 
     values_BM = values_AM.new_full((images, values_AM.shape[1]), fill)
     values_BM[at_work_A] = values_AM
     return values_BM
+
+
+def _first_k(log_p_BM: Tensor, class_BM: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`_best`, of lists that may be shorter than k, and in fewer operations where nothing ties."""
+    if log_p_BM.shape[1] <= k:
+        more = (0, k + 1 - log_p_BM.shape[1])
+        log_p_BM = torch.nn.functional.pad(log_p_BM, more, value=-torch.inf)
+        class_BM = torch.nn.functional.pad(class_BM, more)
+    found_Bk1, place_Bk1 = log_p_BM.topk(k + 1, dim=1)
+    if (found_Bk1[:, 1:] < found_Bk1[:, :-1]).all():
+        return found_Bk1[:, :-1].contiguous(), class_BM.gather(1, place_Bk1[:, :-1])
+    return _best(log_p_BM, class_BM, k)
 
 
 def _best(log_p_AM: Tensor, class_AM: Tensor, k: int) -> tuple[Tensor, Tensor]:

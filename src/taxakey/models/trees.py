@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ Nodes = Literal["even", "taxa", "huffman", "clusters"]
 
 _COPIED = 2**18
 """Most weights that are copied to score nodes: for one image that is quicker than the sparse product, which copies nothing."""
+
+_SEARCHED = 2**25
+"""Most scores held while images are searched that might need every node: 0.4 GB with their places."""
 
 
 @dataclass(frozen=True)
@@ -118,22 +121,24 @@ class TreeHead(Head):
         z_Bd = self.bottleneck(features_BD)
         path_BL = self.path_CL[labels_B]
         decisions = [Decision(self._top_logits(z_Bd), path_BL[:, 0])]
-        for level in range(1, path_BL.shape[1]):
-            edge_B = path_BL[:, level]
-            ended_B = None if self._all_reach[level] else edge_B < 0
-            node_B = self.source_E[edge_B if ended_B is None else edge_B.clamp(min=self.top)]
-            first_B, fan_B = self.first_N1[node_B].long(), self.fan_N[node_B]
-            if ended_B is not None:
-                fan_B = fan_B.masked_fill(ended_B, 0)
-            logits_BF, choice_B = self._lower_logits(z_Bd, first_B, fan_B, self._widest[level]), edge_B - first_B
-            if ended_B is not None:
-                # Where the path has ended there is nothing to decide: one column, right with certainty.
-                logits_BF = logits_BF.masked_fill(
-                    ended_B[:, None] & (torch.arange(logits_BF.shape[1]) == 0).to(ended_B.device), 0
-                )
-                choice_B = choice_B.masked_fill(ended_B, 0)
-            decisions.append(Decision(logits_BF, choice_B))
-        return decisions
+        if path_BL.shape[1] == 1:
+            return decisions
+        # The lower levels in one go, pairs level after level: a call each would cost more than what it computes.
+        edge_MB = path_BL[:, 1:].T.contiguous()
+        ended_MB = None if all(self._all_reach) else edge_MB < 0
+        node_MB = self.source_E[edge_MB if ended_MB is None else edge_MB.clamp(min=self.top)]
+        first_MB, fan_MB = self.first_N1[node_MB].long(), self.fan_N[node_MB]
+        choice_MB = edge_MB - first_MB
+        if ended_MB is not None:
+            fan_MB, choice_MB = fan_MB.masked_fill(ended_MB, 0), choice_MB.masked_fill(ended_MB, 0)
+        z_Pd = z_Bd.repeat(len(edge_MB), 1)
+        logits_PF = self._lower_logits(z_Pd, first_MB.flatten(), fan_MB.flatten(), max(self._widest[1:]))
+        if ended_MB is not None:
+            # Where the path has ended there is nothing to decide: one column, right with certainty.
+            first_column = torch.arange(logits_PF.shape[1], device=logits_PF.device) == 0
+            logits_PF = logits_PF.masked_fill(ended_MB.flatten()[:, None] & first_column, 0)
+        levels = zip(logits_PF.unflatten(0, edge_MB.shape).unbind(), choice_MB.unbind(), self._widest[1:], strict=True)
+        return decisions + [Decision(logits_BF[:, :widest], choice_B) for logits_BF, choice_B, widest in levels]
 
     def forward(self, features_BD: Tensor) -> Tensor:
         """Joint log-probabilities [B, C], in class order, float32 (float64 stays)."""
@@ -154,7 +159,8 @@ class TreeHead(Head):
             def open_nodes(image_P: Tensor, node_P: Tensor) -> Children:
                 return self._children(z_Bd[image_P], node_P)
 
-            return best_first(root, open_nodes, k, deep=self.hierarchy.levels > 2)
+            shape: dict[str, Any] = {"levels": self.hierarchy.levels, "even": all(self._all_reach)}
+            return best_first(root, open_nodes, k, **shape, at_once=max(1, _SEARCHED // self.classes))
 
     def node_log_prob(self, features_BD: Tensor, codes_C: NDArray[np.int64]) -> Tensor:
         """Log-probability [B, G] of each taxon of a rank, by the classes' codes [C] in it (`Taxonomy.codes`; -1: in none).

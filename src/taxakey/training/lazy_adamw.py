@@ -61,9 +61,8 @@ class LazyAdamW(torch.optim.AdamW):
         now = int(state["step"])
         if not len(rows_U):
             return
-        missed_U = now - state["last_step"][rows_U]
-        state["last_step"][rows_U] = now
-        missed = (missed_U - 1).to(g.dtype).view(-1, *[1] * (g.ndim - 1))
+        missed = (now - 1 - state["last_step"].index_select(0, rows_U)).to(g.dtype).view(-1, *[1] * (g.ndim - 1))
+        state["last_step"].index_fill_(0, rows_U, now)
         kept = (1 - float(group["lr"]) * group["weight_decay"], *group["betas"])
         values = [p.detach(), state["exp_avg"], state["exp_avg_sq"]]
         rows = [value.index_select(0, rows_U) for value in values]
