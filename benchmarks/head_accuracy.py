@@ -4,12 +4,14 @@
     python benchmarks/head_accuracy.py --on real:DATASET,VECTORS --seeds 0 1 2 --out …     (folders of taxakey build and embed)
     python benchmarks/head_accuracy.py --on simulated:8000 --steps --out …                 (step times, on a quiet machine)
     python benchmarks/head_accuracy.py --table FILE [--plot docs/images/heads-8000.png]
+    python benchmarks/head_accuracy.py --compare ROW ROW --species FOLDER     (one row less another, with a paired interval)
 
 A row is one head with one way of training; a seed draws the flora (simulated) and the head's start and batches (both). Every
 finished (row, seed) is a line of the file, and a run goes on where it stopped. Trained rows: LazyAdamW (which is AdamW for dense
 gradients), cosine to 1 % of the peak after 5 % warm-up; rate, decay and smoothing as in `Setting`, chosen for the taxonomic tree
-on the validation part of seed 0 (docs/LOG.md) and the same for all rows. Rows "class means" take no gradient step. Figures:
-macro-averaged over species, on test vectors that nothing else sees; the joint over all nodes unless the row says otherwise.
+on the validation part of seed 0 (docs/LOG.md) and the same for all rows; `PHOTOGRAPHS` for real vectors. Rows "class means" take
+no gradient step. Figures: macro-averaged over species, on test vectors that nothing else sees; the joint over all nodes unless
+the row says otherwise. With --species each species' mean reciprocal rank is kept as well, for comparisons that resample species.
 
 Shapes: C classes, D features, N vectors, B vectors of a batch.
 """
@@ -65,6 +67,10 @@ class Setting:
     smoothing: float = 0.0
 
 
+PHOTOGRAPHS = Setting(epochs=30, batch=64, decay=1.0, smoothing=0.1)
+"""For datasets of a few thousand photographs."""
+
+
 @dataclass(frozen=True)
 class Row:
     """`rule`: how a two-level tree answers: joint, or as the paper or its released code have it. `bits`: of stored weights."""
@@ -77,11 +83,12 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Vectors [N, D] and labels [N] of the three parts, and what is known of the classes."""
+    """Vectors [N, D] and labels [N] of the three parts, what is known of the classes, and how to train here if not as usual."""
 
     taxonomy: Taxonomy
     parts: dict[str, tuple[Tensor, Tensor]]
     counts_C: NDArray[np.int64]
+    setting: Setting | None = None
 
     def facts(self, seed: int) -> ClassFacts:
         vectors_ND, labels_N = (part.numpy() for part in self.parts["train"])
@@ -103,14 +110,17 @@ def open_world(source: str, seed: int) -> World:
 
 
 MEASURED_VECTORS = 40_000
-"""Validation and test vectors looked at in a simulated flora; in random order: all of 8,000 species', a tenth of 80,000's."""
+"""Test vectors looked at in a simulated flora; in random order: all of 8,000 species', a tenth of 80,000's. Of validation, which
+chooses nothing beyond 8,000 species, fewer the more species there are."""
 
 
 def _simulated(flora: Flora) -> World:
     parts = {}
     for part in ("train", "validation", "test"):
         vectors_ND, labels_N = torch.from_numpy(flora.vectors(part)), torch.from_numpy(flora.labels(part))
-        some = len(labels_N) if part == "train" else MEASURED_VECTORS
+        some = {"train": len(labels_N), "test": MEASURED_VECTORS}.get(
+            part, MEASURED_VECTORS * 8_000 // max(8_000, flora.options.species)
+        )
         parts[part] = vectors_ND[:some].clone(), labels_N[:some]
     return World(flora.taxonomy(), parts, flora.counts_C)
 
@@ -127,7 +137,7 @@ def _real(dataset_folder: str, vectors_folder: str) -> World:
         vectors_ND = vectors.part(name, part.image_ids)[known]
         parts[name] = (torch.from_numpy(vectors_ND), torch.from_numpy(part.class_index[known]))
     counts_C = np.bincount(parts["train"][1].numpy(), minlength=len(dataset.taxonomy))
-    return World(dataset.taxonomy, parts, counts_C)
+    return World(dataset.taxonomy, parts, counts_C, PHOTOGRAPHS)
 
 
 # ---- training and measuring ----
@@ -242,7 +252,10 @@ Trained = dict[tuple[HeadOptions, Setting], tuple[Head, float]]
 """Heads of one seed with the seconds they took: rows that differ only in how they answer share one."""
 
 
-def measure(name: str, row: Row, world: World, facts: ClassFacts, seed: int, trained: Trained) -> dict[str, Any]:
+def measure(
+    name: str, row: Row, world: World, facts: ClassFacts, seed: int, trained: Trained
+) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    """The row's line, and the mean reciprocal rank of each species [C] on test vectors (NaN: has none)."""
     key = (row.options, row.setting)
     if key not in trained:
         torch.manual_seed(seed)
@@ -255,7 +268,8 @@ def measure(name: str, row: Row, world: World, facts: ClassFacts, seed: int, tra
     round_weights(head, row.bits)
     head.eval()
     validation = figures(*true_ranks(head, world, "validation", row.rule), world.counts_C)
-    return {
+    ranks_N, labels_N = true_ranks(head, world, "test", row.rule)
+    line = {
         "row": name,
         "seed": seed,
         "classes": head.classes,
@@ -265,8 +279,15 @@ def measure(name: str, row: Row, world: World, facts: ClassFacts, seed: int, tra
         "multiply_adds": head.multiply_adds(training=True),
         "seconds": round(seconds, 1),
         **{f"validation_{key}": value for key, value in validation.items()},
-        **figures(*true_ranks(head, world, "test", row.rule), world.counts_C),
+        **figures(ranks_N, labels_N, world.counts_C),
     }
+    return line, _by_species(reciprocal_ranks(ranks_N), labels_N, head.classes)
+
+
+def _by_species(values_N: NDArray[np.float64], labels_N: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    counts_C = np.bincount(labels_N, minlength=classes)
+    sums_C = np.bincount(labels_N, weights=values_N, minlength=classes)
+    return np.where(counts_C > 0, sums_C / np.maximum(counts_C, 1), np.nan).astype(np.float32)
 
 
 # ---- the rows ----
@@ -274,15 +295,18 @@ def measure(name: str, row: Row, world: World, facts: ClassFacts, seed: int, tra
 _UNTRAINED = Setting(epochs=0)
 
 
-def rows(classes: int, features: int) -> dict[str, Row]:
+def rows(classes: int, features: int, setting: Setting | None = None) -> dict[str, Row]:
     """The table for a world of so many classes, cheapest claims first to be checked."""
     even = math.ceil(math.sqrt(classes))
     slots = {8_000: 100, 80_000: 80}.get(classes, even)
     cube = math.ceil(classes ** (1 / 3))
-    full, sampled = Setting(batch=512), Setting()
+    # A pass over 80,000 species takes flat heads half an hour; trees of one pass stand beside them.
+    once = ", one pass" if classes >= 80_000 else ""
+    base = setting or Setting()
+    full = setting or Setting(epochs=1 if once else 4, batch=512)
     flat = Row(LinearOptions(), full)
     bottleneck = Row(BottleneckOptions(), full)
-    tree = Row(TreeOptions(slots=slots, sparse=True), Setting())
+    tree = Row(TreeOptions(slots=slots, sparse=True), base)
 
     def shaped(**changes: Any) -> Row:
         return replace(tree, options=replace(tree.options, **changes))
@@ -291,11 +315,18 @@ def rows(classes: int, features: int) -> dict[str, Row]:
         options = replace(row.options, start="class_means", **({"sparse": False} if isinstance(row.options, TreeOptions) else {}))
         return replace(row, options=options, setting=_UNTRAINED, **changes)
 
+    def trained_on(row: Row) -> Row:
+        """From class means, with small steps."""
+        few = replace(row.setting, epochs=min(2, row.setting.epochs), rate=row.setting.rate / 10)
+        return replace(row, options=replace(row.options, start="class_means"), setting=few)
+
     wide = shaped(width=None)
     table = {
-        "flat, all features": flat,
-        "flat, bottleneck 128": bottleneck,
-        "flat, bottleneck 128, ReLU": replace(bottleneck, options=BottleneckOptions(activation="relu")),
+        f"flat, all features{once}": flat,
+        f"flat, bottleneck 128{once}": bottleneck,
+        f"flat, bottleneck 128, ReLU{once}": replace(bottleneck, options=BottleneckOptions(activation="relu")),
+        "tree 128, taxonomic, one pass": replace(tree, setting=replace(base, epochs=1)),
+        "tree 128, family-genus-species, one pass": replace(shaped(nodes="taxa"), setting=replace(base, epochs=1)),
         "tree 128, taxonomic": tree,
         "tree 128, taxonomic, dense AdamW": shaped(sparse=False),
         "tree 128, taxonomic, ReLU": shaped(activation="relu"),
@@ -314,10 +345,11 @@ def rows(classes: int, features: int) -> dict[str, Row]:
         "tree 64, taxonomic": shaped(width=64),
         "tree 256, taxonomic": shaped(width=256),
         "tree, all features, taxonomic": wide,
-        "sampled 128, a tenth": Row(SampledOptions(), sampled),
-        "factorised 128, genus": Row(FactorisedOptions(rank=128, groups="genus"), full),
-        "adaptive 128": Row(AdaptiveOptions(), full),
-        "hashed 128": Row(HashedOptions(), Setting()),
+        "tree, all features, family-genus-species": shaped(width=None, nodes="taxa"),
+        "sampled 128, a tenth": Row(SampledOptions(), base),
+        f"factorised 128, genus{once}": Row(FactorisedOptions(rank=128, groups="genus"), full),
+        f"adaptive 128{once}": Row(AdaptiveOptions(), full),
+        "hashed 128": Row(HashedOptions(), base),
         "flat, all features, class means": from_means(flat),
         "flat, bottleneck 128, class means": from_means(bottleneck),
         "tree 128, taxonomic, class means": from_means(tree),
@@ -326,6 +358,10 @@ def rows(classes: int, features: int) -> dict[str, Row]:
         "tree, all features, taxonomic, class means": from_means(wide),
         "tree, all features, clustered, class means": from_means(shaped(width=None, order="clustered")),
         "tree, all features, family-genus-species, class means": from_means(shaped(width=None, nodes="taxa")),
+        f"flat, all features, class means, trained on{once}": trained_on(flat),
+        f"flat, bottleneck 128, class means, trained on{once}": trained_on(bottleneck),
+        "tree 128, family-genus-species, class means, trained on": trained_on(shaped(nodes="taxa")),
+        "tree, all features, family-genus-species, class means, trained on": trained_on(shaped(width=None, nodes="taxa")),
         "flat, all features, class means, 8 bits": from_means(flat, bits=8),
         "flat, all features, class means, 4 bits": from_means(flat, bits=4),
         **{
@@ -342,21 +378,48 @@ def rows(classes: int, features: int) -> dict[str, Row]:
 # ---- the command ----
 
 
-def run(source: str, seeds: list[int], wanted: str | None, out: Path) -> None:
+def run(source: str, seeds: list[int], wanted: str | None, out: Path, species: Path | None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     done = {(line["row"], line.get("seed")) for line in results(out)}
     for seed in seeds:
         world = open_world(source, seed)
         facts = world.facts(seed)
-        table = rows(len(world.taxonomy), world.parts["train"][0].shape[1])
+        table = rows(len(world.taxonomy), world.parts["train"][0].shape[1], world.setting)
         trained: Trained = {}
         for name in table:
             if (name, seed) in done or not re.search(wanted or "", name):
                 continue
-            line = measure(name, table[name], world, facts, seed, trained)
+            line, values_C = measure(name, table[name], world, facts, seed, trained)
             print(f"{name}, seed {seed}: MA-MRR@30 {line['ma_mrr_30']:.4f}, {line['seconds']:.0f} s", flush=True)
             with out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+            if species:
+                species.mkdir(parents=True, exist_ok=True)
+                np.save(species_file(species, name, seed), values_C)
+
+
+def species_file(folder: Path, row: str, seed: int) -> Path:
+    return folder / f"{re.sub('[^a-z0-9]+', '-', row.lower())}-{seed}.npy"
+
+
+def compare(rows: list[str], folder: Path, *, draws: int = 2000) -> str:
+    """MA-MRR@30 of one row less another's, over all seeds that both have, with a 95 % interval from species drawn again."""
+    seeds = [seed for seed in range(100) if all(species_file(folder, row, seed).is_file() for row in rows)]
+    if not seeds:
+        raise SystemExit(f"{folder} has no seed of both rows; run them with --species {folder}")
+    rng = np.random.default_rng(0)
+    means, drawn = [], np.zeros(draws)
+    for seed in seeds:
+        first_C, second_C = (np.load(species_file(folder, row, seed), allow_pickle=False).astype(np.float64) for row in rows)
+        difference_C = (first_C - second_C)[~np.isnan(first_C)]
+        means.append(float(difference_C.mean()))
+        for draw in range(draws):
+            drawn[draw] += difference_C[rng.integers(len(difference_C), size=len(difference_C))].mean() / len(seeds)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return (
+        f"{rows[0]} less {rows[1]}: {statistics.fmean(means):+.4f} [{low:+.4f}, {high:+.4f}] over {len(seeds)} seeds "
+        f"({', '.join(f'{mean:+.4f}' for mean in means)})"
+    )
 
 
 def results(file: Path) -> list[dict[str, Any]]:
@@ -491,6 +554,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", help="a pattern: only rows whose name contains it")
     parser.add_argument("--out", type=Path, help="file of results, one line a row and seed")
+    parser.add_argument("--species", type=Path, help="folder for each species' mean reciprocal rank, a file a row and seed")
+    parser.add_argument("--compare", nargs=2, metavar="ROW", help="with --species: MA-MRR@30 less another row's, with interval")
     parser.add_argument("--steps", action="store_true", help="measure step times instead and add them to the file")
     parser.add_argument("--table", type=Path, help="print the table of a file of results and do nothing else")
     parser.add_argument("--plot", type=Path, help="with --table: draw it as well")
@@ -500,10 +565,12 @@ def main() -> None:
         print(table(options.table))
         if options.plot:
             plot(options.table, options.plot)
+    elif options.compare and options.species:
+        print(compare(options.compare, options.species))
     elif options.out and options.steps:
         time_steps(options.on, options.out)
     elif options.out:
-        run(options.on, options.seeds, options.rows, options.out)
+        run(options.on, options.seeds, options.rows, options.out, options.species)
     else:
         parser.error("name a file with --out or --table")
 

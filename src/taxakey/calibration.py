@@ -31,7 +31,7 @@ class Calibration:
     answers at or above the threshold; null if no threshold reached the target), `precision_low` (its one-sided 95 % lower
     bound, Clopper and Pearson, which doesn't know that the threshold was chosen on the same observations), `coverage` (share of
     observations at or above it), `observations`, and the negative log-likelihood per observation before and after
-    (`nll_before`, `nll_after`).
+    (`nll_before`, `nll_after`); `species_added_since` counts species that the model learned later (`taxakey add-species`).
     """
 
     temperature: float = 1.0
@@ -45,8 +45,8 @@ class Calibration:
     @property
     def meaning(self) -> str:
         """In a sentence for people, what it was measured to mean that an answer is, or isn't, called unsure."""
-        found = self.measured
-        of = f"On validation ({found['observations']:,} observations)"
+        found, added = self.measured, int(self.measured.get("species_added_since", 0))
+        of = f"On validation ({found['observations']:,} observations{f', before {added:,} species were added' if added else ''})"
         if found["precision"] is None:
             target = _percent(found["target_precision"])
             return f"{of} no threshold made {target} of the answers right, so every answer of this model is called unsure."

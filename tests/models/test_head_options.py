@@ -102,6 +102,21 @@ def test_probabilities_of_all_classes_sum_to_one(name: str) -> None:
 
 
 @every_head
+@pytest.mark.parametrize("rank", ["genus", "family"])
+def test_a_taxon_is_as_probable_as_its_classes_together(name: str, rank: str) -> None:
+    head, features_BD, codes_C = made(name), features(4), FLORA.codes(rank)
+    p_BC = head.log_prob_all(features_BD).exp()
+    wanted_BG = torch.stack([p_BC[:, codes_C == g].sum(1) for g in range(codes_C.max() + 1)], dim=1)
+    assert_close(head.node_log_prob(features_BD, codes_C).exp(), wanted_BG, rtol=1e-5, atol=1e-6)
+
+
+@every_head
+def test_no_images_have_no_answers(name: str) -> None:
+    ranked = made(name).top_k(features(0), 3)
+    assert [tuple(part.shape) for part in ranked] == [(0, 3), (0, 3), (0,)]
+
+
+@every_head
 def test_all_ways_to_ask_agree(name: str) -> None:
     head, features_BD = made(name), features(20)
     log_p_BC = head.log_prob_all(features_BD)

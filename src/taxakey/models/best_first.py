@@ -54,12 +54,15 @@ def best_first(
     aren't answered by one walk down are searched together, because such an image may need all nodes and the memory for them.
     """
     rounds = levels - 1 if levels <= _WALKED else 0
-    ranked, closed, bound_B = _walk_down(open_root, open_nodes, k, rounds, even=even)
+    ranked, walked, bound_B = _walk_down(open_root, open_nodes, k, rounds, even=even)
+    if bound_B is None:
+        return ranked
     sure_B = ranked.log_prob[:, -1] > bound_B
     if sure_B.all():
         return ranked
     for unsure_A in (~sure_B).nonzero()[:, 0].split(at_once):
-        waiting_AM, target_AM = (torch.cat([part[unsure_A] for part in parts], dim=1) for parts in zip(*closed, strict=True))
+        waiting_AM = torch.cat([level.closed(unsure_A) for level in walked], dim=1)
+        target_AM = torch.cat([level.target[unsure_A] for level in walked], dim=1)
         found_Ak, class_Ak, opened_A = (part[unsure_A] for part in ranked)
         state = _State(found_Ak, class_Ak, waiting_AM, target_AM, opened_A)
         found = _search(state, _for_some(open_nodes, unsure_A), portion=_FIRST_ROUND * (2 if rounds else 1), deep=levels > 2)
@@ -68,48 +71,69 @@ def best_first(
     return ranked
 
 
+class _Level(NamedTuple):
+    """Nodes met on the way down: log-probabilities (-inf: none) and targets [B, M], and the columns of those opened [B, m]."""
+
+    log_p: Tensor
+    target: Tensor
+    opened: Tensor
+
+    def closed(self, image_A: Tensor) -> Tensor:
+        """Log-probabilities of the nodes that some images left closed, -inf elsewhere [A, M]."""
+        return self.log_p[image_A].scatter(1, self.opened[image_A], -torch.inf)
+
+
 def _walk_down(
     open_root: Children, open_nodes: OpenNodes, k: int, rounds: int, *, even: bool
-) -> tuple[Ranked, list[Children], Tensor]:
+) -> tuple[Ranked, list[_Level], Tensor | None]:
     """Open the few best nodes of the root, the few best of their children, and so on.
 
-    The best classes met, the nodes that stayed closed, level by level, and the probability of the best of these [B].
+    The best classes met, the levels, and the probability of the best node that stayed closed [B], if one did.
     """
     log_p_BM, target_BM = open_root
-    opened_B = torch.ones_like(target_BM[:, 0])
-    bound_B = torch.full_like(log_p_BM[:, 0], -torch.inf)
+    opened: int | Tensor = 1
+    bound_B: Tensor | None = None
     classes: list[Children] = []
-    closed: list[Children] = []
+    walked: list[_Level] = []
     for _ in range(rounds):
         if not even:
-            is_node_BM = target_BM >= 0
-            classes.append(Children(log_p_BM.masked_fill(is_node_BM, -torch.inf), target_BM))
-            log_p_BM = log_p_BM.masked_fill(~is_node_BM, -torch.inf)
+            nodes, leaves = _told_apart(log_p_BM, target_BM)
+            classes.append(leaves)
+            log_p_BM = nodes.log_p
         few = min(_FIRST_ROUND, log_p_BM.shape[1])
         best_Bm, column_Bm = log_p_BM.topk(min(few + 1, log_p_BM.shape[1]), dim=1)
         if best_Bm.shape[1] > few:
-            bound_B = torch.maximum(bound_B, best_Bm[:, few])
+            bound_B = best_Bm[:, few] if bound_B is None else torch.maximum(bound_B, best_Bm[:, few])
         best_Bm, column_Bm = best_Bm[:, :few], column_Bm[:, :few]
-        closed.append(Children(log_p_BM.scatter(1, column_Bm, -torch.inf), target_BM))
-        log_p_BM, target_BM, opened_now_B = _opened(best_Bm, target_BM.gather(1, column_Bm), open_nodes)
-        opened_B += opened_now_B
-    if rounds and even:
+        walked.append(_Level(log_p_BM, target_BM, column_Bm))
+        log_p_BM, target_BM, opened_now = _opened(best_Bm, target_BM.gather(1, column_Bm), open_nodes)
+        opened = opened + opened_now
+    if even and rounds:
         classes.append(Children(log_p_BM, target_BM))
     else:
-        is_node_BM = target_BM >= 0
-        classes.append(Children(log_p_BM.masked_fill(is_node_BM, -torch.inf), target_BM))
+        nodes, leaves = _told_apart(log_p_BM, target_BM)
+        classes.append(leaves)
         if not rounds:
-            closed.append(Children(log_p_BM.masked_fill(~is_node_BM, -torch.inf), target_BM))
-            bound_B = closed[0].log_p.amax(1)
+            walked.append(_Level(nodes.log_p, target_BM, target_BM[:, :0]))
+            bound_B = nodes.log_p.amax(1)
     log_p_BM, target_BM = (torch.cat(parts, dim=1) for parts in zip(*classes, strict=True)) if len(classes) > 1 else classes[0]
-    return Ranked(*_first_k(log_p_BM, -1 - target_BM, k), opened_B), closed, bound_B
+    found_Bk, class_Bk = _first_k(log_p_BM, -1 - target_BM, k)
+    opened_B = opened if isinstance(opened, Tensor) else torch.full_like(class_Bk[:, 0], opened)
+    return Ranked(found_Bk, class_Bk, opened_B), walked, bound_B
+
+
+def _told_apart(log_p_BM: Tensor, target_BM: Tensor) -> tuple[Children, Children]:
+    """Nodes and classes of the same columns; -inf where the other is."""
+    is_node_BM = target_BM >= 0
+    nodes = Children(log_p_BM.masked_fill(~is_node_BM, -torch.inf), target_BM)
+    return nodes, Children(log_p_BM.masked_fill(is_node_BM, -torch.inf), target_BM)
 
 
 def _opened(log_p_Bm: Tensor, node_Bm: Tensor, open_nodes: OpenNodes) -> tuple[Tensor, Tensor, Tensor | int]:
     """The joint log-probabilities and targets of the nodes' children side by side [B, m·F], and how many nodes were opened."""
     images, few = log_p_Bm.shape
     there_Bm = log_p_Bm > -torch.inf
-    if there_Bm.all():
+    if images and there_Bm.all():
         children = open_nodes(torch.arange(images, device=node_Bm.device).repeat_interleave(few), node_Bm.flatten())
         log_p_BmF = children.log_p.view(images, few, -1) + log_p_Bm[:, :, None]
         return log_p_BmF.flatten(1), children.target.reshape(images, -1), few

@@ -9,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from taxakey.models.grouped_softmax import log_sum_exp
 
 Activation = Literal["none", "relu"]
 Start = Literal["random", "class_means"]
@@ -57,6 +61,16 @@ class Head(nn.Module):
         """Normalised log-probabilities [B, C], float32, in class order: for as many classes as memory allows."""
         return self(features_BD).float().log_softmax(1)
 
+    def node_log_prob(self, features_BD: Tensor, codes_C: NDArray[np.int64]) -> Tensor:
+        """Log-probability [B, G] of each taxon of a rank, summed over its classes.
+
+        `codes_C`: the classes' codes in that rank, -1 for none: `taxonomy.codes("genus")`.
+        """
+        members = np.flatnonzero(codes_C >= 0)
+        log_p_BC = self.log_prob_all(features_BD)
+        members_M, codes_M = (torch.from_numpy(part).to(log_p_BC.device) for part in (members, codes_C[members]))
+        return log_sum_exp(log_p_BC[:, members_M], codes_M, int(codes_C.max(initial=-1)) + 1)
+
     def top_k(self, features_BD: Tensor, k: int) -> Ranked:
         """The k most probable classes of each image; equal probabilities in the order of the class index."""
         if not 1 <= k <= self.classes:
@@ -75,7 +89,7 @@ def first_k(scores_BC: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k highest scores of each row and their columns, equal scores by rising column (torch.topk leaves them to chance)."""
     kth_B1 = scores_BC.topk(k, dim=1).values[:, -1:]
     # Everything that ties with the k-th must be in the race: it's usually one column, rarely many.
-    rivals = int((scores_BC >= kth_B1).sum(1).max())
+    rivals = int((scores_BC >= kth_B1).sum(1).max()) if len(scores_BC) else k
     columns_BR = scores_BC.topk(rivals, dim=1).indices.sort(1).values
     order_BR = scores_BC.gather(1, columns_BR).argsort(dim=1, descending=True, stable=True)[:, :k]
     columns_Bk = columns_BR.gather(1, order_BR)

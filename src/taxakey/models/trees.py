@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from taxakey.models.best_first import Children, best_first
 from taxakey.models.edge_scores import Opened, edge_scores, open_nodes, padded
+from taxakey.models.grouped_softmax import log_softmax, log_sum_exp
 from taxakey.models.heads import Activation, Bottleneck, Decision, Head, Ranked, Start
 from taxakey.models.hierarchies import Hierarchy
 
@@ -157,7 +158,7 @@ class TreeHead(Head):
             root = Children(log_p_BT, self.target_E[: self.top].long().expand_as(log_p_BT))
 
             def open_nodes(image_P: Tensor, node_P: Tensor) -> Children:
-                return self._children(z_Bd[image_P], node_P)
+                return self._children(z_Bd[image_P] if len(z_Bd) > 1 else z_Bd.expand(len(image_P), -1), node_P)
 
             shape: dict[str, Any] = {"levels": self.hierarchy.levels, "even": all(self._all_reach)}
             return best_first(root, open_nodes, k, **shape, at_once=max(1, _SEARCHED // self.classes))
@@ -174,7 +175,7 @@ class TreeHead(Head):
             members = np.flatnonzero(codes_C >= 0)
             leaf_BM = log_p_BE[:, self.leaf_edge_C[torch.from_numpy(members).to(log_p_BE.device)]]
             codes_M = torch.from_numpy(codes_C[members]).to(log_p_BE.device)
-            summed_BG = _log_sum_exp(leaf_BM, codes_M, len(edge_G))
+            summed_BG = log_sum_exp(leaf_BM, codes_M, len(edge_G))
             log_p_BG = torch.where(torch.from_numpy(edge_G >= 0).to(log_p_BE.device), log_p_BG, summed_BG)
         return log_p_BG
 
@@ -193,7 +194,7 @@ class TreeHead(Head):
         first_P, fan_P = self.first_N1[node_P].long(), self.fan_N[node_P]
         opened, scores_R = self._opened(z_Pd, first_P, fan_P)
         # The joint's way of adding up, so that classes that tie there tie here to the last bit, and come in the same order.
-        log_p_R = _log_softmax(scores_R[None], opened.pairs_R(), len(node_P))[0]
+        log_p_R = log_softmax(scores_R[None], opened.pairs_R(), len(node_P))[0]
         log_p_PF = padded(log_p_R, opened, int(fan_P.max()))
         edge_PF = first_P[:, None] + torch.arange(log_p_PF.shape[1], device=first_P.device)
         return Children(log_p_PF, self.target_E[edge_PF.clamp_(max=len(self.target_E) - 1)].long())
@@ -251,7 +252,7 @@ class TreeHead(Head):
     def _given(self, lower_BE: Tensor) -> Tensor:
         """Log-probability of every edge below the root, given its node."""
         if self._even_fan is None:
-            return _log_softmax(lower_BE, self.source_E[self.top :] - 1, len(self.fan_N) - 1)
+            return log_softmax(lower_BE, self.source_E[self.top :] - 1, len(self.fan_N) - 1)
         edges, fan = lower_BE.shape[1], self._even_fan
         # Filled up as in `_even_children`: the same sums in the same order, so that what ties here ties there.
         full_BE = nn.functional.pad(lower_BE, (0, -edges % fan), value=-torch.inf) if edges % fan else lower_BE
@@ -295,28 +296,6 @@ def branches(hierarchy: Hierarchy, codes_C: NDArray[np.int64]) -> NDArray[np.int
 def _pairs(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
     pairs, counts = np.unique(np.stack([first, second], axis=1), axis=0, return_counts=True)
     return pairs[:, 0], pairs[:, 1], counts
-
-
-def _log_sum_exp(values_BM: Tensor, group_M: Tensor, groups: int) -> Tensor:
-    """log Σ exp over the columns of each group, [B, groups]."""
-    highest, _, sums = _centred(values_BM, group_M, groups)
-    return sums.log() + highest
-
-
-def _log_softmax(values_BM: Tensor, group_M: Tensor, groups: int) -> Tensor:
-    """Each column less the log Σ exp of its group [B, M]; centred first, because at 10,000 a float32 has no room for log 2."""
-    _, centred_BM, sums = _centred(values_BM, group_M, groups)
-    return centred_BM - sums.log()[:, group_M]
-
-
-def _centred(values_BM: Tensor, group_M: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The highest value of each group [B, groups], values less that [B, M], and Σ exp of these over the group [B, groups]."""
-    index_BM = group_M.expand_as(values_BM)
-    # .shape, not len(): torch.export would take len() for a constant.
-    highest = values_BM.new_full((values_BM.shape[0], groups), -torch.inf)
-    highest = highest.scatter_reduce(1, index_BM, values_BM.detach(), "amax")
-    centred_BM = values_BM - highest.gather(1, index_BM)
-    return highest, centred_BM, torch.zeros_like(highest).scatter_add(1, index_BM, centred_BM.exp())
 
 
 def _wide(values: Tensor) -> Tensor:

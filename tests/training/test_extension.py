@@ -1,4 +1,4 @@
-"""`taxakey add-species`: the new run is a run like any other, and the old answers keep their ratios."""
+"""More species for a finished run: the new run is a run like any other, and the old answers keep their ratios."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from taxakey.predictions import Predictions
 from taxakey.serving.identifier import load
 from taxakey.taxonomy import Taxonomy
 from taxakey.training.checkpoint import load_model, save_model
+from taxakey.training.extension import extend
 from taxakey.training.recipe import recipe_from
 
 BACKBONE = "test_byobnet"  # one of timm's own for tests
@@ -51,7 +52,7 @@ def runs(request: pytest.FixtureRequest, sheets_dataset: Path, tmp_path_factory:
     folder = tmp_path_factory.mktemp("add")
     rows = Dataset.open(sheets_dataset).taxonomy.table.to_pylist()
     before = random_run(folder / "before", Taxonomy.from_rows(rows[1:6]), request.param)
-    add_species(before, sheets_dataset, folder / "after", device="cpu")
+    extend(before, sheets_dataset, folder / "after", device="cpu")
     return before, folder / "after"
 
 
@@ -67,6 +68,7 @@ def test_it_says_what_it_is(runs: tuple[Path, Path], sheets_dataset: Path) -> No
     assert model.calibration is not None
     assert (model.calibration.temperature, model.calibration.unsure_below) == (1.5, 0.4)
     assert model.calibration.measured["species_added_since"] == 3
+    assert "before 3 species were added" in model.calibration.meaning
     card = (after / "model" / "README.md").read_text(encoding="utf-8")
     assert manifest.notes[0] in card
     assert "The card of before." in card
@@ -98,14 +100,22 @@ def test_everything_that_takes_a_run_takes_it(runs: tuple[Path, Path], sheets_da
     assert [taxon.scientific_name for taxon in answers[0]] == [taxon.scientific_name for taxon in answers[1]]
 
 
+def test_the_command_prints_the_card(runs: tuple[Path, Path], sheets_dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = runs
+    add_species(before, sheets_dataset, after, device="cpu")
+    printed = capsys.readouterr().out
+    assert (after / "model" / "README.md").read_text(encoding="utf-8") in printed
+    assert "species: 8, 3 of them new" in printed
+
+
 def test_running_it_again_changes_nothing(runs: tuple[Path, Path], sheets_dataset: Path) -> None:
     before, after = runs
     written = (after / "model" / "model.safetensors").stat().st_mtime_ns
-    add_species(before, sheets_dataset, after, device="cpu")
+    extend(before, sheets_dataset, after, device="cpu")
     assert (after / "model" / "model.safetensors").stat().st_mtime_ns == written
 
 
 def test_a_dataset_without_a_new_species_is_refused(runs: tuple[Path, Path], sheets_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="knows all its 8 species already"):
-        add_species(runs[1], sheets_dataset, tmp_path / "out", device="cpu")
+        extend(runs[1], sheets_dataset, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
