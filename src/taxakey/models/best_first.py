@@ -134,7 +134,8 @@ def _opened(log_p_Bm: Tensor, node_Bm: Tensor, open_nodes: OpenNodes) -> tuple[T
     images, few = log_p_Bm.shape
     there_Bm = log_p_Bm > -torch.inf
     if images and there_Bm.all():
-        children = open_nodes(torch.arange(images, device=node_Bm.device).repeat_interleave(few), node_Bm.flatten())
+        image_P = torch.arange(images, device=node_Bm.device)[:, None].expand(-1, few).flatten()
+        children = open_nodes(image_P, node_Bm.flatten())
         log_p_BmF = children.log_p.view(images, few, -1) + log_p_Bm[:, :, None]
         return log_p_BmF.flatten(1), children.target.reshape(images, -1), few
     image_P, place_P = there_Bm.nonzero(as_tuple=True)

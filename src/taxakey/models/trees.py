@@ -203,7 +203,7 @@ class TreeHead(Head):
         """The same where nodes stand every `fan` edges: needs no lists of edges, unless the last node is asked for and short."""
         node_P = node_P - 1
         whole, short = divmod(len(self.lower_bias_E), fan)
-        if short and (node_P == whole).any():
+        if short and int(node_P.max()) == whole:
             return self._with_short_node(z_Pd, node_P, fan)
         target_PF = self.target_E[self.top : self.top + whole * fan].view(whole, fan)[node_P]
         bias_NF = self.lower_bias_E[: whole * fan].view(whole, fan)
