@@ -121,7 +121,7 @@ def _simulated(flora: Flora) -> World:
         some = {"train": len(labels_N), "test": MEASURED_VECTORS}.get(
             part, MEASURED_VECTORS * 8_000 // max(8_000, flora.options.species)
         )
-        parts[part] = vectors_ND[:some].clone(), labels_N[:some]
+        parts[part] = (vectors_ND[:some].clone() if some < len(labels_N) else vectors_ND), labels_N[:some]
     return World(flora.taxonomy(), parts, flora.counts_C)
 
 
@@ -341,6 +341,8 @@ def rows(classes: int, features: int, setting: Setting | None = None) -> dict[st
         "tree 128, Huffman": shaped(nodes="huffman"),
         "tree 128, uneven clusters": shaped(nodes="clusters"),
         "tree 128, family-genus-species": shaped(nodes="taxa"),
+        "tree 128, genus-species": shaped(nodes="genera"),
+        "tree 128, genus-species, one pass": replace(shaped(nodes="genera"), setting=replace(base, epochs=1)),
         "tree 128, three even levels, taxonomic": shaped(slots=(cube, cube)),
         "tree 64, taxonomic": shaped(width=64),
         "tree 256, taxonomic": shaped(width=256),
@@ -355,9 +357,13 @@ def rows(classes: int, features: int, setting: Setting | None = None) -> dict[st
         "tree 128, taxonomic, class means": from_means(tree),
         "tree 128, clustered, class means": from_means(shaped(order="clustered")),
         "tree 128, family-genus-species, class means": from_means(shaped(nodes="taxa")),
+        "tree 128, genus-species, class means": from_means(shaped(nodes="genera")),
+        "tree 128, uneven clusters, class means": from_means(shaped(nodes="clusters", slots=100)),
         "tree, all features, taxonomic, class means": from_means(wide),
         "tree, all features, clustered, class means": from_means(shaped(width=None, order="clustered")),
         "tree, all features, family-genus-species, class means": from_means(shaped(width=None, nodes="taxa")),
+        "tree, all features, genus-species, class means": from_means(shaped(width=None, nodes="genera")),
+        "tree, all features, genus-species, class means, 4 bits": from_means(shaped(width=None, nodes="genera"), bits=4),
         f"flat, all features, class means, trained on{once}": trained_on(flat),
         f"flat, bottleneck 128, class means, trained on{once}": trained_on(bottleneck),
         "tree 128, family-genus-species, class means, trained on": trained_on(shaped(nodes="taxa")),

@@ -36,6 +36,7 @@ OPTIONS: dict[str, HeadOptions] = {
     "tree of three levels": TreeOptions(width=8, slots=(2, 3), order="random", activation="relu"),
     "tree of taxa": TreeOptions(width=8, nodes="taxa", sparse=True),
     "tree of taxa from means": TreeOptions(width=8, nodes="taxa", start="class_means"),
+    "tree of genera": TreeOptions(width=8, nodes="genera"),
     "tree by frequency": TreeOptions(width=8, slots=5, order="frequency"),
     "tree by huffman": TreeOptions(width=8, nodes="huffman", slots=2, sparse=True),
     "tree of clusters": TreeOptions(width=8, nodes="clusters", slots=4),

@@ -105,6 +105,8 @@ def build_hierarchy(options: TreeOptions, taxonomy: Taxonomy, facts: ClassFacts)
     match options.nodes:
         case "taxa":
             return Hierarchy.from_levels(_relatives(taxonomy), taxonomic_order(taxonomy))
+        case "genera":
+            return Hierarchy.from_levels([taxonomy.codes("genus")], taxonomic_order(taxonomy))
         case "huffman":
             return Hierarchy.huffman(_counts(facts), max(2, lowest))  # 1 only by default, for a single class
         case "clusters":

@@ -26,7 +26,7 @@ from taxakey.models.heads import Activation, Bottleneck, Decision, Head, Ranked,
 from taxakey.models.hierarchies import Hierarchy
 
 Order = Literal["taxonomic", "listed", "random", "frequency", "clustered"]
-Nodes = Literal["even", "taxa", "huffman", "clusters"]
+Nodes = Literal["even", "taxa", "genera", "huffman", "clusters"]
 
 _COPIED = 2**18
 """Most weights that are copied to score nodes: for one image that is quicker than the sparse product, which copies nothing."""
@@ -41,6 +41,7 @@ class TreeOptions:
 
     `width`: d of the bottleneck, None for none (all D features). `nodes`: "even" ones of `slots` classes (by default
     ceil(sqrt(C)); several numbers make a deeper tree, from the top), in `order`; or "taxa", a node per family and genus; or
+    "genera", a node per genus and no families, for when there are too many families to tell apart by one vector each; or
     "huffman", frequent classes near the root, `slots` children a node; or "clusters", uneven nodes found among the class means.
     Orders: by family, genus and name; as listed (by name); at random; by falling count of training pictures; or neighbours among
     the class means side by side. `sparse`: gradients below the root hold only the rows touched; needs the optimiser lazy_adamw.

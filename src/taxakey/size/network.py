@@ -69,7 +69,7 @@ class ClassList:
         Which class sits where doesn't change a tree of even nodes, so orders that need embeddings aren't needed here; a tree of
         nodes found by clustering is sized as one of even nodes.
         """
-        if not self.named and (isinstance(options, FactorisedOptions) or getattr(options, "nodes", None) == "taxa"):
+        if not self.named and (isinstance(options, FactorisedOptions) or getattr(options, "nodes", None) in ("taxa", "genera")):
             raise BadInput(
                 f"the size of this {options.kind} head hangs on families and genera, and a number doesn't tell them; "
                 "name a dataset with --dataset, and leave --memory out"
