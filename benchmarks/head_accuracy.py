@@ -348,6 +348,7 @@ def rows(classes: int, features: int, setting: Setting | None = None) -> dict[st
         "tree 256, taxonomic": shaped(width=256),
         "tree, all features, taxonomic": wide,
         "tree, all features, family-genus-species": shaped(width=None, nodes="taxa"),
+        "tree, all features, genus-species": shaped(width=None, nodes="genera"),
         "sampled 128, a tenth": Row(SampledOptions(), base),
         f"factorised 128, genus{once}": Row(FactorisedOptions(rank=128, groups="genus"), full),
         f"adaptive 128{once}": Row(AdaptiveOptions(), full),
@@ -432,13 +433,14 @@ def results(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
 
-def time_steps(source: str, out: Path, *, batch: int = 64, rounds: int = 3) -> None:
+def time_steps(source: str, wanted: str | None, out: Path, *, batch: int = 64, rounds: int = 3) -> None:
     """Median milliseconds of a training step (forward, backward, optimiser) of every row's head, rows taking turns."""
     world = open_world(source, 0)
     facts = world.facts(0)
     vectors_ND, labels_N = world.parts["train"]
     times: dict[str, list[float]] = {}
-    table = {name: row for name, row in rows(len(world.taxonomy), vectors_ND.shape[1]).items() if "class means" not in name}
+    every = rows(len(world.taxonomy), vectors_ND.shape[1], world.setting)
+    table = {name: row for name, row in every.items() if row.setting.epochs and re.search(wanted or "", name)}
     for _ in range(rounds):
         for name, row in table.items():
             head = build_head(row.options, vectors_ND.shape[1], world.taxonomy, facts)
@@ -574,7 +576,7 @@ def main() -> None:
     elif options.compare and options.species:
         print(compare(options.compare, options.species))
     elif options.out and options.steps:
-        time_steps(options.on, options.out)
+        time_steps(options.on, options.rows, options.out)
     elif options.out:
         run(options.on, options.seeds, options.rows, options.out, options.species)
     else:
