@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from loaded import BENCHMARKS, load
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "heads.py"
-
-
-def _load():
-    spec = importlib.util.spec_from_file_location("heads_benchmark", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-bench = _load()
+bench = load("heads")
 MEASURABLE = [name for name, way in bench.WAYS.items() if bench.obstacle(way, "cpu") is None]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_a_small_run_tells_all_figures_with_their_circumstances(tmp_path):
     out = tmp_path / "heads.json"
-    command = [sys.executable, FILE, "--classes", "200", "--heads", "bottleneck", "tree", "--rounds", "1", "--seconds", "0.01"]
+    command = [
+        sys.executable,
+        BENCHMARKS / "heads.py",
+        "--classes",
+        "200",
+        "--heads",
+        "bottleneck",
+        "tree",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.01",
+    ]
     done = subprocess.run([*command, "--threads", "1", "--out", out], capture_output=True, text=True, check=True)
     result = json.loads(out.read_text())
     assert {"date", "machine", "torch", "threads", "device", "memory_available_bytes", "cells", "aims"} <= result.keys()

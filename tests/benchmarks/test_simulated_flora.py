@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
+from loaded import load
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "simulated_flora.py"
-
-
-def _load():
-    spec = importlib.util.spec_from_file_location("simulated_flora", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
-
-
-sf = _load()
+sf = load("simulated_flora")
 SMALL = sf.FloraOptions(species=300, features=24, seed=3)
 
 
