@@ -3,8 +3,8 @@
     python benchmarks/head_accuracy.py --on simulated:8000 --seeds 0 1 2 --out benchmarks/results/heads-simulated-8000.jsonl
     python benchmarks/head_accuracy.py --on real:DATASET,VECTORS --seeds 0 1 2 --out …     (folders of taxakey build and embed)
     python benchmarks/head_accuracy.py --on simulated:8000 --steps --out …                 (step times, on a quiet machine)
-    python benchmarks/head_accuracy.py --table FILE [--plot docs/images/heads-8000.png]
-    python benchmarks/head_accuracy.py --compare ROW ROW --species FOLDER     (one row less another, with a paired interval)
+
+head_accuracy_plot.py makes tables, plots and paired comparisons of what this writes.
 
 A row is one head with one way of training; a seed draws the flora (simulated) and the head's start and batches (both). Every
 finished (row, seed) is a line of the file, and a run goes on where it stopped. Trained rows: LazyAdamW (which is AdamW for dense
@@ -116,11 +116,10 @@ chooses nothing beyond 8,000 species, fewer the more species there are."""
 
 def _simulated(flora: Flora) -> World:
     parts = {}
+    measured = {"validation": MEASURED_VECTORS * 8_000 // max(8_000, flora.options.species), "test": MEASURED_VECTORS}
     for part in ("train", "validation", "test"):
         vectors_ND, labels_N = torch.from_numpy(flora.vectors(part)), torch.from_numpy(flora.labels(part))
-        some = {"train": len(labels_N), "test": MEASURED_VECTORS}.get(
-            part, MEASURED_VECTORS * 8_000 // max(8_000, flora.options.species)
-        )
+        some = measured.get(part, len(labels_N))
         parts[part] = (vectors_ND[:some].clone() if some < len(labels_N) else vectors_ND), labels_N[:some]
     return World(flora.taxonomy(), parts, flora.counts_C)
 
@@ -409,26 +408,6 @@ def species_file(folder: Path, row: str, seed: int) -> Path:
     return folder / f"{re.sub('[^a-z0-9]+', '-', row.lower())}-{seed}.npy"
 
 
-def compare(rows: list[str], folder: Path, *, draws: int = 2000) -> str:
-    """MA-MRR@30 of one row less another's, over all seeds that both have, with a 95 % interval from species drawn again."""
-    seeds = [seed for seed in range(100) if all(species_file(folder, row, seed).is_file() for row in rows)]
-    if not seeds:
-        raise SystemExit(f"{folder} has no seed of both rows; run them with --species {folder}")
-    rng = np.random.default_rng(0)
-    means, drawn = [], np.zeros(draws)
-    for seed in seeds:
-        first_C, second_C = (np.load(species_file(folder, row, seed), allow_pickle=False).astype(np.float64) for row in rows)
-        difference_C = (first_C - second_C)[~np.isnan(first_C)]
-        means.append(float(difference_C.mean()))
-        for draw in range(draws):
-            drawn[draw] += difference_C[rng.integers(len(difference_C), size=len(difference_C))].mean() / len(seeds)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return (
-        f"{rows[0]} less {rows[1]}: {statistics.fmean(means):+.4f} [{low:+.4f}, {high:+.4f}] over {len(seeds)} seeds "
-        f"({', '.join(f'{mean:+.4f}' for mean in means)})"
-    )
-
-
 def results(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
@@ -466,126 +445,20 @@ def time_steps(source: str, wanted: str | None, out: Path, *, batch: int = 64, r
             print(f"{name}: {line['step_ms']} ms", flush=True)
 
 
-@dataclass(frozen=True)
-class Summary:
-    """A row over its seeds: means, and the lowest and highest MA-MRR@30."""
-
-    name: str
-    seeds: int
-    mean: dict[str, float]
-    low: float
-    high: float
-    step_ms: float | None
-
-
-def summaries(file: Path) -> list[Summary]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    steps: dict[str, float] = {}
-    for line in results(file):
-        if "step_ms" in line:
-            steps[line["row"]] = line["step_ms"]
-        else:
-            found.setdefault(line["row"], []).append(line)
-    order = list(rows(found[next(iter(found))][0]["classes"], found[next(iter(found))][0]["features"]))
-    summed = []
-    for name in sorted(found, key=lambda name: order.index(name) if name in order else len(order)):
-        seeds = found[name]
-        mean = {key: statistics.fmean(line[key] for line in seeds) for key in seeds[0] if isinstance(seeds[0][key], float | int)}
-        scores = [line["ma_mrr_30"] for line in seeds]
-        summed.append(Summary(name, len(seeds), mean, min(scores), max(scores), steps.get(name)))
-    return summed
-
-
-def table(file: Path) -> str:
-    """Markdown: the mean over seeds of each row, its range, and its costs."""
-    lines = [
-        "| head | MA-MRR@30 (seeds: range) | top-1 | macro top-1 | rare third | common third | parameters | MB | ms a step |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in summaries(file):
-        mean = row.mean
-        lines.append(
-            f"| {row.name} | {mean['ma_mrr_30']:.3f} ({row.seeds}: {row.low:.3f} … {row.high:.3f}) | {mean['top_1']:.3f} "
-            f"| {mean['macro_top_1']:.3f} | {mean['macro_top_1_rare']:.3f} | {mean['macro_top_1_common']:.3f} "
-            f"| {mean['parameters']:,.0f} | {mean['bytes'] / 1e6:.2f} | {'' if row.step_ms is None else f'{row.step_ms:.1f}'} |"
-        )
-    return "\n".join(lines)
-
-
-def plot(file: Path, image: Path) -> None:
-    """MA-MRR@30 against bytes of the stored head, and of the trained rows against milliseconds a step; one point a row.
-
-    Rows that would only crowd others are left to the table.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    kinds = {"flat": ("o", "#1f6f8b"), "tree": ("^", "#3a7d34"), "": ("s", "#8a6d3b")}
-    figure, axes = plt.subplots(1, 2, figsize=(13, 6), sharey=True, layout="constrained")
-    labels: list[list[tuple[float, float, str]]] = [[], []]
-    for row in summaries(file):
-        if re.search("rule|dense|ReLU|192|2 bits|128.*bits|one pass|three even", row.name):
-            continue
-        marker, colour = kinds[next(kind for kind in kinds if row.name.startswith(kind))]
-        filled = colour if "class means" in row.name else "white"
-        short = row.name.replace(", class means", "").replace("family-genus-species", "taxa").replace("all features", "all")
-        for axis, x, named in zip(axes, (row.mean["bytes"] / 1e6, row.step_ms), labels, strict=True):
-            if x is not None:
-                axis.plot(x, row.mean["ma_mrr_30"], marker, color=colour, mfc=filled, ms=8)
-                named.append((x, row.mean["ma_mrr_30"], short))
-    for axis, named in zip(axes, labels, strict=True):
-        if named:
-            _label(axis, named)
-    axes[0].set(xscale="log", xlabel="megabytes of the stored head", ylabel="MA-MRR@30 on test vectors")
-    axes[1].set(xscale="log", xlabel="milliseconds of a training step of 64 vectors (trained rows)")
-    for axis in axes:
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_title("○ trained from a random start   ● computed from class means   △ tree   □ other", fontsize=10, loc="left")
-    figure.savefig(image, dpi=130)
-
-
-def _label(axis: Any, named: list[tuple[float, float, str]]) -> None:
-    """Names beside points; points that lie nearly together share a label, one name to a line."""
-    spread = max(y for _, y, _ in named) - min(y for _, y, _ in named)
-    wide = max(1e-9, math.log(max(x for x, _, _ in named) / min(x for x, _, _ in named)))
-    groups: list[list[tuple[float, float, str]]] = []
-    for x, y, name in sorted(named, key=lambda point: -point[1]):
-        near = [g for g in groups if abs(math.log(g[0][0] / x)) < 0.1 * wide and abs(g[0][1] - y) < 0.05 * spread]
-        near[0].append((x, y, name)) if near else groups.append([(x, y, name)])
-    for group in groups:
-        lines = "\n".join(name for _, _, name in group)
-        place = max(x for x, _, _ in group), sum(y for _, y, _ in group) / len(group)
-        axis.annotate(lines, place, fontsize=6.5, xytext=(7, 0), textcoords="offset points", va="center", color="#444444")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--on", default="simulated:8000", help="simulated:SPECIES, uneven:SPECIES or real:DATASET,VECTORS")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", help="a pattern: only rows whose name contains it")
-    parser.add_argument("--out", type=Path, help="file of results, one line a row and seed")
+    parser.add_argument("--out", type=Path, required=True, help="file of results, one line a row and seed")
     parser.add_argument("--species", type=Path, help="folder for each species' mean reciprocal rank, a file a row and seed")
-    parser.add_argument("--compare", nargs=2, metavar="ROW", help="with --species: MA-MRR@30 less another row's, with interval")
     parser.add_argument("--steps", action="store_true", help="measure step times instead and add them to the file")
-    parser.add_argument("--table", type=Path, help="print the table of a file of results and do nothing else")
-    parser.add_argument("--plot", type=Path, help="with --table: draw it as well")
     options = parser.parse_args()
     keep_freed_memory()
-    if options.table:
-        print(table(options.table))
-        if options.plot:
-            plot(options.table, options.plot)
-    elif options.compare and options.species:
-        print(compare(options.compare, options.species))
-    elif options.out and options.steps:
+    if options.steps:
         time_steps(options.on, options.rows, options.out)
-    elif options.out:
-        run(options.on, options.seeds, options.rows, options.out, options.species)
     else:
-        parser.error("name a file with --out or --table")
+        run(options.on, options.seeds, options.rows, options.out, options.species)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from taxakey.training.recipe import Recipe, recipe_from
 
 TREE = {"kind": "tree", "order": "listed"}
 LAZY_TREE = {**TREE, "sparse": True}
+DEEP_TREE = {**TREE, "slots": [43, 43]}
 SGD = {"name": "sgd", "momentum": 0.9}
 LAZY = {"name": "lazy_adamw"}
 Line = tuple[int, dict[str, Any]]
@@ -65,6 +66,8 @@ LINES = [
     head_line(80_000, "efficientnet_b4", {"kind": "bottleneck"}),
     head_line(80_000, "efficientnet_b4", TREE),
     head_line(80_000, "efficientnet_b4", LAZY_TREE, LAZY),
+    head_line(80_000, "efficientnet_b4", DEEP_TREE),
+    head_line(80_000, "efficientnet_b4", {**DEEP_TREE, "sparse": True}, LAZY),
     head_line(400_000, "efficientnet_b4", {"kind": "bottleneck"}),
     head_line(400_000, "efficientnet_b4", TREE),
     head_line(400_000, "efficientnet_b4", LAZY_TREE, LAZY),
@@ -160,7 +163,8 @@ def title(line: Line) -> str:
     classes, content = line
     head = content.get("head", {"kind": "linear"})
     sparse = " sparse" if head.get("sparse") else ""
-    what = f"{head['kind']}{sparse} {classes:,} on {content['backbone']['name']}"
+    deep = " of three levels" if "slots" in head else ""
+    what = f"{head['kind']}{sparse}{deep} {classes:,} on {content['backbone']['name']}"
     return f"{content['train']:4} {what}, {content['optimizer']['name']}, batch {content['loop']['batch_size']}"
 
 
@@ -175,14 +179,14 @@ def main() -> None:
         print(measure((classes, content), options.device, way))
         return
     ways = ["live", "kept"] if options.device == "cpu" else ["live"]
-    print(f"{'MB':62} computed" + "".join(f"{way:>9} ratio" for way in ways))
+    print(f"{'MB':74} computed" + "".join(f"{way:>9} ratio" for way in ways))
     for line in LINES:
         if options.only not in title(line):
             continue
         expected = computed(line[0], recipe_from(line[1], "benchmark"), options.device)
         cells = [measured(line, options.device, way) for way in ways]
         shown = "".join(f"{cell / 1e6:9.0f} {expected / cell:5.2f}" for cell in cells)
-        print(f"{title(line):62} {expected / 1e6:8.0f}{shown}", flush=True)
+        print(f"{title(line):74} {expected / 1e6:8.0f}{shown}", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,16 +34,6 @@ class Children(NamedTuple):
 OpenNodes = Callable[[Tensor, Tensor], Children]
 
 
-class _State(NamedTuple):
-    """The k best classes so far with their log-probabilities [B, k], nodes still closed (-inf: none) [B, M], nodes opened [B]."""
-
-    found: Tensor
-    classes: Tensor
-    waiting: Tensor
-    target: Tensor
-    opened: Tensor
-
-
 def best_first(
     open_root: Children, open_nodes: OpenNodes, k: int, *, levels: int, even: bool = False, at_once: int = 2**10
 ) -> Ranked:
@@ -61,11 +51,12 @@ def best_first(
     if sure_B.all():
         return ranked
     for unsure_A in (~sure_B).nonzero()[:, 0].split(at_once):
+        so_far = Ranked(*(part[unsure_A] for part in ranked))
         waiting_AM = torch.cat([level.closed(unsure_A) for level in walked], dim=1)
         target_AM = torch.cat([level.target[unsure_A] for level in walked], dim=1)
-        found_Ak, class_Ak, opened_A = (part[unsure_A] for part in ranked)
-        state = _State(found_Ak, class_Ak, waiting_AM, target_AM, opened_A)
-        found = _search(state, _for_some(open_nodes, unsure_A), portion=_FIRST_ROUND * (2 if rounds else 1), deep=levels > 2)
+        open_some = _for_some(open_nodes, unsure_A)
+        portion = _FIRST_ROUND * (2 if rounds else 1)
+        found = _search(so_far, waiting_AM, target_AM, open_some, portion=portion, deep=levels > 2)
         for all_images, some in zip(ranked, found, strict=True):
             all_images[unsure_A] = some
     return ranked
@@ -146,9 +137,12 @@ def _opened(log_p_Bm: Tensor, node_Bm: Tensor, open_nodes: OpenNodes) -> tuple[T
     return *_side_by_side(log_p_PF, children.target, image_P, place_P, there_Bm.shape), there_Bm.sum(1)
 
 
-def _search(state: _State, open_nodes: OpenNodes, *, portion: int, deep: bool) -> Ranked:
-    """By rounds, until nothing closed can hold an answer. `deep`: whether nodes hang below the nodes that wait."""
-    found_Bk, class_Bk, waiting_BM, target_BM, opened_B = state
+def _search(so_far: Ranked, waiting_BM: Tensor, target_BM: Tensor, open_nodes: OpenNodes, *, portion: int, deep: bool) -> Ranked:
+    """By rounds, until nothing closed can hold an answer. `deep`: whether nodes hang below the nodes that wait.
+
+    `waiting_BM`: log-probabilities of nodes still closed, -inf: none. All but the targets are written over.
+    """
+    found_Bk, class_Bk, opened_B = so_far
     k = found_Bk.shape[1]
     while True:
         bound_Bm, column_Bm = waiting_BM.topk(min(portion, waiting_BM.shape[1]), dim=1)

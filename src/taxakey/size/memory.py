@@ -7,9 +7,6 @@ gradients and temporary copies appear and vanish as they would. Heads whose shap
 the batch) can't be followed that way; they run for real, but thin: at two or three small widths d, and since every tensor's size
 is a polynomial in d, so is what lives at each operation.
 
-Watched like this, autograd adds two gradients of the same tensor into a third, where else it adds to the first; so a tree of more
-than two levels with dense gradients seems to need one gradient more in its backward pass than it does.
-
 Not counted: Python and torch themselves, workspaces inside an operation (oneDNN's, cuDNN's), memory that an allocator holds back,
 and the pictures that the loader's processes prepare.
 """
