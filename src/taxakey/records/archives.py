@@ -29,9 +29,9 @@ _MAX_META = 4 * 2**20
 _CORES = ("occurrence", "darwincore", "simpledarwinrecord")
 _MEDIA = ("multimedia", "image")
 
-CORE_COLUMNS = (*SCHEMA.names, *NAME_PARTS, "gbifID", "speciesKey", "taxonKey", "dynamicProperties")
-MEDIA_COLUMNS = ("identifier", "accessURI", "type", "license", "rightsHolder", "organ", "subjectPart")
-_NOT_OF_THE_CORE = ("identifier", "image_id", "path")  # dc:identifier of an occurrence is no picture
+CORE_COLUMNS = (*SCHEMA.names, *NAME_PARTS, "speciesKey", "taxonKey", "dynamicProperties")
+MEDIA_COLUMNS = ("identifier", "accessURI", "type", "license", "rightsHolder", "creator", "organ", "subjectPart")
+_NOT_OF_THE_CORE = ("identifier", "image_id", "path", "source", "creator")  # dc:identifier of an occurrence is no picture
 
 
 @dataclass(frozen=True)

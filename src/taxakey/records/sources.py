@@ -138,6 +138,7 @@ def _with_media_columns(rows: pa.Table) -> pa.Table:
         "organ": ("media organ", "media subjectPart", "organ"),
         "license": ("media license", "license"),
         "rightsHolder": ("media rightsHolder", "rightsHolder"),
+        "creator": ("media creator",),
     }
     return pa.table(columns | {name: _first_of(found, *names, "nothing") for name, names in choices.items()})
 

@@ -37,6 +37,9 @@ SCHEMA = pa.schema(
         ("collectionCode", pa.string()),
         ("catalogNumber", pa.string()),
         ("recordNumber", pa.string()),
+        ("recordedBy", pa.string()),
+        ("gbifID", pa.string()),
+        ("datasetKey", pa.string()),
         ("basisOfRecord", pa.string()),
         ("eventDate", pa.string()),
         ("year", pa.int32()),
@@ -50,11 +53,14 @@ SCHEMA = pa.schema(
         ("organ", pa.string()),
         ("license", pa.string()),
         ("rightsHolder", pa.string()),
+        ("creator", pa.string()),
+        ("source", pa.string()),
         ("split", pa.string()),
     ]
 )
 """`path`: an absolute local path, null where only a URL is known; `identifier`: the picture's URI as delivered; `scientificName`:
-canonical, WITHOUT its author; `split`: train, validation, test or null. Missing text is null."""
+canonical, WITHOUT its author; `creator`: of the picture; `source`: what delivered the row; `split`: train, validation, test or
+null. Missing text is null."""
 
 REJECTED = pa.schema([(name, pa.string()) for name in ("occurrenceID", "image_id", "scientificName", "reason", "detail")])
 
