@@ -17,7 +17,7 @@ FAMILIES = pa.schema(
 
 
 def coverage(species: pa.Table, counts: pa.Table, selected: pa.Table) -> pa.Table:
-    """Columns of `COVERAGE`, by name. `species`: scientificName and family of the accepted species of the checklist, one row each;
+    """Columns of `COVERAGE`, by name. `species`: scientificName and family of the checklist's accepted species, one row each;
     `counts` and `selected`: of `selection.Selection` (counts and table)."""
     found = counts.group_by("accepted").aggregate([("images", "sum")])
     usable = counts.filter(pc.is_null(counts["dropped"])).group_by("accepted").aggregate([("images", "sum")])
@@ -46,5 +46,5 @@ def by_family(table: pa.Table, enough: int) -> pa.Table:
     }
     flagged = pa.table({"family": table["family"], **{name: flag.cast(pa.int64()) for name, flag in flags.items()}})
     grouped = flagged.group_by("family").aggregate([([], "count_all"), *((name, "sum") for name in flags)])
-    grouped = grouped.rename_columns(["family", "species", *flags] if grouped.column_names[0] == "family" else [*flags, "family"])
+    grouped = grouped.rename_columns(["family", "species", *flags])
     return grouped.select(FAMILIES.names).cast(FAMILIES).sort_by("family").combine_chunks()
