@@ -19,6 +19,10 @@ def sample(
     wrong_labels: Annotated[float, typer.Option(help="Share of specimens under the name of another species.")] = 0.0,
     duplicates: Annotated[float, typer.Option(help="Share of specimens whose picture appears again in another record.")] = 0.0,
     web: Annotated[int, typer.Option(help="Pictures of a second, noisy collection (web.zip).")] = 0,
+    address: Annotated[
+        str, typer.Option(help="Of pictures, such as http://127.0.0.{number}:8000/{path}; number, institution: whose it is.")
+    ] = "{path}",
+    idigbio: Annotated[float, typer.Option(help="Share of specimens that a second portal delivers too (idigbio.zip).")] = 0.0,
 ) -> None:
     """Draw a simulated herbarium: sheets, records and names of an invented flora.
 
@@ -37,6 +41,8 @@ def sample(
         wrong_labels=wrong_labels,
         duplicates=duplicates,
         web=web,
+        address=address,
+        idigbio=idigbio,
     )
     counts = draw(out, options).counts
     typer.echo(

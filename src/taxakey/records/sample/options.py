@@ -48,6 +48,11 @@ class SampleOptions:
     """Share of specimens of which one picture appears again, byte for byte, under another occurrenceID."""
     web: int = 0
     """Pictures of a second, noisy collection: plants photographed where they grew."""
+    address: str = "{path}"
+    """How pictures are addressed: {path} within the folder; {institution}, its code; {number}, its number from 1.
+    "http://127.0.0.{number}:8000/{path}" makes each institution a host of its own."""
+    idigbio: float = 0.0
+    """Share of specimens that a second portal delivers as well, in idigbio.zip."""
     dirt: Dirt = Dirt()
 
     def __post_init__(self) -> None:
@@ -59,7 +64,8 @@ class SampleOptions:
         _require(self.seed >= 0, f"the seed {self.seed} is negative")
         _require(min(self.unknown_species, self.web) >= 0, "unknown species and web pictures are counted from 0")
         _require(0 <= self.shift <= 10, f"a shift of {self.shift}; choose 0 to 10 times the sheets")
-        shares = {"wrong_labels": self.wrong_labels, "duplicates": self.duplicates}
+        _require(_fits(self.address), f"the address {self.address!r}; it needs {{path}} and may have {{institution}}, {{number}}")
+        shares = {"idigbio": self.idigbio, "wrong_labels": self.wrong_labels, "duplicates": self.duplicates}
         shares |= {field.name: getattr(self.dirt, field.name) for field in fields(self.dirt)}
         for name, share in shares.items():
             _require(0 <= share <= 1, f"the share {name} is {share}; choose 0 to 1")
@@ -68,6 +74,13 @@ class SampleOptions:
     def known_species(self) -> int:
         """Number of species in the checklist."""
         return max(2, round(self.sheets**0.5)) if self.species is None else self.species
+
+
+def _fits(address: str) -> bool:
+    try:
+        return "picture" in address.format(path="picture", institution="xbra", number=1)
+    except (KeyError, IndexError, ValueError):
+        return False
 
 
 def _require(holds: bool, fact: str) -> None:
