@@ -49,7 +49,7 @@ KIND = "sample"
 
 
 def sample(out: Path | str, options: SampleOptions | None = None, *, workers: int = 2) -> Manifest:
-    """Draw a simulated herbarium into a folder: archive.zip, checklist.csv, truth.csv, images/; web.zip, idigbio.zip if asked for.
+    """Draw a simulated herbarium into a folder: archive.zip, checklist.csv, truth.csv, images/; on request web.zip, idigbio.zip.
 
     Image identifiers in the archives are paths relative to the folder, unless `address` says otherwise. An interrupted run goes
     on where it stopped; the number of `workers` (processes) changes nothing in the result. Raises PlanMismatch for a folder

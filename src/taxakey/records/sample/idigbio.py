@@ -56,11 +56,10 @@ def write_idigbio(path: Path, records: Records) -> None:
         ):
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             info.compress_type, info.create_system, info.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
-            with archive.open(info, "w", force_zip64=True) as raw:
-                with io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as text:
-                    writer = csv.DictWriter(text, columns, lineterminator="\n")
-                    writer.writeheader()
-                    writer.writerows(rows)
+            with archive.open(info, "w", force_zip64=True) as raw, io.TextIOWrapper(raw, "utf-8", newline="\n") as text:
+                writer = csv.DictWriter(text, columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
 
 
 def delivered(records: Records) -> Iterator[Specimen]:
