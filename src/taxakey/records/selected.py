@@ -1,0 +1,106 @@
+"""Records -> fewer records: the artifact of a selection, with an account of everything that isn't in it.
+
+Beside the files of any records: flow.json (rows after each rule, and what it dropped), dropped.parquet (every row that was
+dropped, and why), hosts.csv (where hosts were chosen), coverage.csv and coverage_by_family.csv (where there is a checklist).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from taxakey.artifacts import Manifest, Plan, finish, hash_of, open_atomically, read_manifest, start, write_json, write_parquet
+from taxakey.records.coverage import by_family, coverage
+from taxakey.records.engines import EngineName, open_engine
+from taxakey.records.selection import Selection, SelectionOptions, Step, select
+from taxakey.records.splits import SplitOptions, split
+from taxakey.records.table import Observations
+
+
+def write_selection(
+    folders: Sequence[Path],
+    out: Path,
+    options: SelectionOptions,
+    *,
+    names: pa.Table | None = None,
+    species: pa.Table | None = None,
+    inspection: pa.Table | None = None,
+    split_options: SplitOptions | None = None,
+    engine: EngineName = "duckdb",
+    inputs: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Select from the artifacts "records" in `folders` into `out`, an artifact "records" again; with `split_options`, split too.
+
+    `names`, `inspection`: see `selection.select`. `species`: scientificName and family of the checklist's accepted species, for
+    coverage. `inputs`: hashes of what these three were made from. The engine changes no row, and so isn't part of the plan.
+    """
+    hashes = {f"records {number}": hash_of(folder) for number, folder in enumerate(folders, 1)} | dict(inputs or {})
+    recipe = {"selection": _plain(asdict(options)), "split": None if split_options is None else asdict(split_options)}
+    plan = Plan("records", hashes, recipe, options.seed)
+    if start(out, plan) == "finished":
+        return read_manifest(out, "records")
+    with open_engine(engine, spill=out / "spill") as opened:
+        opened.read("observations", [folder / "observations.parquet" for folder in folders])
+        aside = out / f".dropped.{os.getpid()}.partial"
+        selection = select(opened, options, names=names, inspection=inspection, dropped=aside)
+    _replace(aside, out / "dropped.parquet")
+    shutil.rmtree(out / "spill", ignore_errors=True)  # DuckDB makes it when memory runs out
+    observations = Observations(selection.table, _rejected(folders), selection.repaired)
+    if split_options is not None:
+        observations = split(observations, split_options)
+    _write_tables(out, selection, observations, species, options)
+    return finish(out, plan, counts=observations.counts() | {f"step: {step.step}": step.kept for step in selection.flow})
+
+
+def _replace(written: Path, place: Path) -> None:
+    """A file takes the place of what an interrupted run left, and so does a folder, which is what Spark writes."""
+    if place.is_dir():
+        shutil.rmtree(place)
+    os.replace(written, place)
+
+
+def _rejected(folders: Iterable[Path]) -> pa.Table:
+    return pa.concat_tables([pq.read_table(folder / "rejected.parquet") for folder in folders])
+
+
+def _write_tables(
+    out: Path, selection: Selection, observations: Observations, species: pa.Table | None, options: SelectionOptions
+) -> None:
+    write_parquet(out / "observations.parquet", observations.table)
+    write_parquet(out / "rejected.parquet", observations.rejected)
+    write_json(out / "flow.json", [asdict(step) for step in selection.flow])
+    if selection.hosts is not None:
+        _write_csv(out / "hosts.csv", selection.hosts.table())
+    if species is not None:
+        covered = coverage(species, selection.counts, selection.table)
+        _write_csv(out / "coverage.csv", covered)
+        _write_csv(out / "coverage_by_family.csv", by_family(covered, options.min_images))
+
+
+def _write_csv(path: Path, table: pa.Table) -> None:
+    with open_atomically(path) as file:
+        pyarrow.csv.write_csv(table, file)
+
+
+def flow_lines(flow: Sequence[Step] | Sequence[Mapping[str, Any]]) -> list[str]:
+    """The account for people: a line a step, and one for each reason of dropping."""
+    lines = []
+    for step in flow:
+        told = asdict(step) if isinstance(step, Step) else step
+        lines.append(f"{told['kept']:>12,}  {told['step']}")
+        lines += [f"{-number:>12,}    {reason}" for reason, number in told["dropped"].items()]
+    return lines
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
