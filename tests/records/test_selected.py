@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from drawn_records import SPARK_LOCAL, checklist_says, records
 
 from taxakey.artifacts import Plan, read_manifest
 from taxakey.errors import PlanMismatch
@@ -18,7 +19,6 @@ from taxakey.records.selected import flow_lines, write_selection
 from taxakey.records.selection import SelectionOptions
 from taxakey.records.splits import SplitOptions
 from taxakey.records.table import Observations
-from tests.records.test_selection import SPARK_LOCAL, checklist_says, records
 
 OPTIONS = SelectionOptions(min_images=10, max_images=30, hosts=HostOptions(enough=10, share=0.9))
 
