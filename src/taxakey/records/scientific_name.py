@@ -17,15 +17,16 @@ PARSED = pa.schema(
         ("epithet", pa.string()),
         ("infraspecific", pa.string()),
         ("rank", pa.string()),
-        ("hybrid", pa.bool_()),
+        ("hybrid", pa.string()),
         ("author", pa.string()),
         ("species_author", pa.string()),
         ("problem", pa.string()),
     ]
 )
-"""`genus`, `epithet`, `infraspecific`: lower case without diacritics, for comparing; `rank`: "species", or that of the
-infraspecific epithet, null where nobody says it; `author`: of the whole name; `species_author`: of the species in front of an
-infraspecific epithet; `problem`: one of `PROBLEMS`, or null."""
+"""`genus`, `epithet`, `infraspecific`: as written, a cultivar behind an apostrophe; `rank`: "species", or that of the
+infraspecific epithet, null where nobody says it; `hybrid`: the rank at which × stands ("genus", "species", "infraspecific"),
+null without one; `author`: of the whole name; `species_author`: of the species in front of an infraspecific epithet;
+`problem`: one of `PROBLEMS`, or null."""
 
 NO_NAME, NOT_TO_SPECIES = "no name", "not identified to species"
 DOUBTFUL, AGGREGATE = "doubtful identification (cf., aff., ?)", "an aggregate of species"
@@ -54,6 +55,8 @@ LETTERS = {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", 
 
 _RANK_OF = {short: rank for rank, shorts in _SHORT_RANKS.items() for short in shorts}
 INFRASPECIFIC_RANKS = tuple(rank for rank in _SHORT_RANKS if rank != "species")
+_PRINTED = {"subspecies": "subsp. ", "variety": "var. ", "form": "f. ", "subvariety": "subvar. ", "subform": "subf. "}
+_SIGNED_RANKS = ("genus", "species", "infraspecific")
 
 # Words in lower case that belong to authors, or say that nobody knows the species; never epithets.
 _NOT_EPITHETS = (
@@ -108,9 +111,9 @@ def parse_names(names: pa.ChunkedArray, authors: pa.ChunkedArray | None = None, 
 
     >>> names = pa.chunked_array([["Poa annua L. ssp. exilis (Tomm.) Asch.", "Salix_X_Fragilis", "Poa cf. annua"]])
     >>> parse_names(names).select(["genus", "epithet", "infraspecific", "rank"]).to_pylist()[0]
-    {'genus': 'poa', 'epithet': 'annua', 'infraspecific': 'exilis', 'rank': 'subspecies'}
+    {'genus': 'Poa', 'epithet': 'annua', 'infraspecific': 'exilis', 'rank': 'subspecies'}
     >>> parse_names(names)["author"].to_pylist(), parse_names(names)["hybrid"].to_pylist()
-    (['(Tomm.) Asch.', None, None], [False, True, False])
+    (['(Tomm.) Asch.', None, None], [None, 'species', None])
     >>> parse_names(names)["problem"][2].as_py()
     'doubtful identification (cf., aff., ?)'
     """
@@ -125,15 +128,18 @@ def parse_names(names: pa.ChunkedArray, authors: pa.ChunkedArray | None = None, 
     epithet = pc.if_else(pc.or_(stopped, _is_no_epithet(part["epithet"])), None, part["epithet"])
     named = pc.is_valid(epithet)
     below = _infraspecific(pc.if_else(named, part["rest"], None), epithet, said)
-    signs = (part["sign"], part["genus_sign"], below["sign"])
+    signs = (("infraspecific", below["sign"]), ("species", part["sign"]), ("genus", part["genus_sign"]))
+    hybrid = _nothing(len(names))
+    for rank, sign in signs:
+        hybrid = pc.if_else(pc.is_valid(sign), rank, hybrid)
     author = _tidy(below["author"])
     problem = _problem(written, said, named)
     columns = (
-        fold(part["genus"]),
-        fold(epithet),
-        fold(below["word"]),
+        part["genus"],
+        epithet,
+        below["word"],
         pc.if_else(named, below["rank"], None),
-        pc.or_(pc.or_(*map(pc.is_valid, signs[:2])), pc.is_valid(signs[2])),
+        hybrid,
         author if authors is None else pc.coalesce(authors, author),
         _tidy(below["species_author"]),
         problem,
@@ -177,12 +183,28 @@ def normal_rank(ranks: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def words_of(parsed: pa.Table, *, species: bool = False) -> pa.ChunkedArray:
-    """The words of each name [N] with a space between; null where it isn't named to species. `species`: its first two only."""
+    """What is compared of each name [N]: its words, folded; null where it isn't named to species. `species`: only the first two.
+
+    >>> words_of(parse_names(pa.chunked_array([["Isoëtes lacustris var. minor", "Poa"]]))).to_pylist()
+    ['isoetes lacustris minor', None]
+    """
     parts = [parsed["genus"], parsed["epithet"]]
     if not species:
-        parts.append(pc.if_else(pc.is_valid(parsed["infraspecific"]), parsed["infraspecific"], ""))
-    joined = pc.binary_join_element_wise(*parts, " ", null_handling="emit_null")
-    return pc.utf8_rtrim(joined, " ")
+        parts.append(pc.fill_null(parsed["infraspecific"], ""))
+    return pc.utf8_rtrim(fold(pc.binary_join_element_wise(*parts, " ", null_handling="emit_null")), " ")
+
+
+def written_out(parsed: pa.Table) -> pa.ChunkedArray:
+    """Names [N] as a checklist prints them, without authors; null where they aren't named to species.
+
+    >>> written_out(parse_names(pa.chunked_array([["POA ANNUA L.", "Poa annua nothovar. exilis", "X Poa annua"]]))).to_pylist()
+    ['Poa annua', 'Poa annua var. × exilis', '× Poa annua']
+    """
+    sign = {rank: pc.if_else(pc.equal(pc.fill_null(parsed["hybrid"], ""), rank), "× ", "") for rank in _SIGNED_RANKS}
+    mark = pc.take(pa.array([*_PRINTED.values(), ""]), pc.fill_null(pc.index_in(parsed["rank"], pa.array(list(_PRINTED))), len(_PRINTED)))
+    below = pc.binary_join_element_wise(" ", mark, sign["infraspecific"], parsed["infraspecific"], "", null_handling="emit_null")
+    species = (sign["genus"], pc.utf8_capitalize(parsed["genus"]), " ", sign["species"], parsed["epithet"])
+    return pc.binary_join_element_wise(*species, pc.fill_null(below, ""), "", null_handling="emit_null")
 
 
 # ---- what forbids to match ----
