@@ -90,6 +90,7 @@ _CLEANING = (
     (r",? (?:nec|non) .*$", ""),
     (rf" (?:sub|{_MARKERS})\.?$", ""),
     (r"^(\S+ [\p{Ll}-]{5,})\.$", r"\1"),
+    (r" (st)\. ?-?(\p{Ll}+\b[^.])", r" \1-\2"),  # Nesoluma st.-johnianum
     (r"^ +| +$", ""),
 )
 _MISAPPLIED = r",? (?:sensu|sec\.|auctt?\b|auctorum)(?:[ .].*)?$"
