@@ -137,15 +137,16 @@ def stalls(data: bytes) -> Answer:
     return answer
 
 
-def drips(data: bytes, seconds: float) -> Answer:
-    """Never silent for long, and never done."""
+def drips(data: bytes, seconds: float, rest: bytes = b"") -> Answer:
+    """Byte by byte: never silent for long, and slow. The `rest` comes at once."""
 
     def answer(handler: Handler) -> None:
-        handler.start(200, {"Content-Type": "image/jpeg", "Content-Length": str(len(data))})
+        handler.start(200, {"Content-Type": "image/jpeg", "Content-Length": str(len(data + rest))})
         for byte in data:
             handler.wfile.write(bytes([byte]))
             if handler.server.closing.wait(seconds):
                 return
+        handler.wfile.write(rest)
 
     return answer
 

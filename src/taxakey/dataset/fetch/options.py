@@ -60,6 +60,7 @@ class FetchOptions:
         for name in ("backoff", "longest_backoff", "longest_wait", "connect_timeout", "read_timeout", "deadline"):
             _require(getattr(self, name) > 0, f"{name} is {getattr(self, name)} seconds; it must be above 0")
         _require(self.max_redirects >= 0, f"max_redirects is {self.max_redirects}; it must be 0 or more")
+        _require(len(self.media_types) > 0, "media_types is empty; then nothing can be fetched")
         if unknown := [name for name in self.media_types if name not in MEDIA_TYPES]:
             raise BadInput(f"fetch: the media type {unknown[0]!r} isn't one of {', '.join(MEDIA_TYPES)}")
 
