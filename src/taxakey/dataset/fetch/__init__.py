@@ -51,8 +51,8 @@ def fetch(records_folder: Path | str, out: Path | str, options: FetchOptions, *,
                 journal.reopen(retry, out)
             _run(journal, out, options)
             with working("writing tables"):
-                tables.write_pictures(out / "pictures.parquet", journal.outcomes())
-                tables.write_failures(out / "failures.parquet", journal.outcomes())
+                tables.write_pictures(out / "pictures.parquet", journal.pictures())
+                tables.write_failures(out / "failures.parquet", journal.failures())
                 counts = tables.counts(out)
         finally:
             tables.close()

@@ -41,27 +41,17 @@ FAILURES = pa.schema(
 )
 """`retry`: whether a later run tries it again by itself; `attempts`: requests so far, over all runs."""
 
-OUTCOME = pa.schema(
-    [
-        ("url", pa.string()),
-        ("host", pa.string()),
-        ("fetched", pa.int64()),
-        ("attempts", pa.int64()),
-        ("tried", pa.int64()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("retry", pa.int64()),
-        ("path", pa.string()),
-        ("sha256", pa.string()),
-        ("bytes", pa.int64()),
-        ("media_type", pa.string()),
-        ("final_url", pa.string()),
-    ]
+_FETCHED = pa.schema([("url", pa.string()), *(PICTURES.field(name) for name in PICTURES.names[2:-1]), ("tried", pa.int64())])
+_FAILED = pa.schema(
+    [("url", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+    + [(name, pa.int64()) for name in ("attempts", "tried", "retry")]
 )
+"""What the journal's batches hold."""
 
 _HOST = r"^https?://(?:[^/?#@]*@)?(\[[^\]/?#]*\]|[^/?#:]+)"
 _ROWS = 50_000
 _MEMORY = "1GB"
+Batches = Iterator[list[tuple[Any, ...]]]
 
 
 class RecordTables:
@@ -87,25 +77,25 @@ class RecordTables:
         for batch in rows:
             yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
-    def write_pictures(self, file: Path, outcomes: Iterator[list[tuple[Any, ...]]]) -> None:
+    def write_pictures(self, file: Path, fetched: Batches) -> None:
         """One row for each row of the records whose picture lies in the folder, in the records' order."""
         self._write(
-            file, PICTURES, outcomes,
-            "SELECT image_id, identifier, path, sha256, bytes, media_type, final_url, epoch_ms(tried) AS fetched_at "
-            "FROM wanted JOIN outcome ON identifier = url WHERE fetched = 1 ORDER BY place",
+            file, PICTURES, _FETCHED, fetched,
+            "SELECT image_id, identifier, path, sha256, bytes, media_type, final_url, epoch_ms(tried) "
+            "FROM wanted JOIN outcome ON identifier = url ORDER BY place",
         )  # fmt: skip
 
-    def write_failures(self, file: Path, outcomes: Iterator[list[tuple[Any, ...]]]) -> None:
+    def write_failures(self, file: Path, failed: Batches) -> None:
         """One row for each row of the records without local picture that has none now either."""
         self._write(
-            file, FAILURES, outcomes,
-            "SELECT image_id, identifier, coalesce(outcome.host, ''), coalesce(reason, 'bad address'), "
+            file, FAILURES, _FAILED, failed,
+            "SELECT image_id, identifier, host, coalesce(reason, 'bad address'), "
             "coalesce(detail, 'not an http or https address'), coalesce(attempts, 0), epoch_ms(tried), coalesce(retry, 0) = 1 "
-            "FROM wanted LEFT JOIN outcome ON identifier = url WHERE fetched IS DISTINCT FROM 1 ORDER BY place",
+            "FROM wanted LEFT JOIN outcome ON identifier = url WHERE host = '' OR url IS NOT NULL ORDER BY place",
         )  # fmt: skip
 
-    def _write(self, file: Path, schema: pa.Schema, outcomes: Iterator[list[tuple[Any, ...]]], sql: str) -> None:
-        stream = pa.RecordBatchReader.from_batches(OUTCOME, (_as_batch(rows) for rows in outcomes))
+    def _write(self, file: Path, schema: pa.Schema, given: pa.Schema, batches: Batches, sql: str) -> None:
+        stream = pa.RecordBatchReader.from_batches(given, (_as_batch(rows, given) for rows in batches))
         self._db.register("outcome", stream)
         rows: pa.RecordBatchReader = self._db.sql(sql).to_arrow_reader(_ROWS)
         with open_atomically(file) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as writer:
@@ -125,6 +115,8 @@ class RecordTables:
             "failures": self._number(f"SELECT count(*) FROM {failures}"),
             "to retry": self._number(f"SELECT count(*) FROM {failures} WHERE retry"),
         }
+        wanted = self._number("SELECT count(*) FROM wanted")
+        assert counts["pictures"] + counts["failures"] == wanted, f"{wanted} rows became {counts}"
         reasons = self._db.execute(f"SELECT reason, count(*) FROM {failures} GROUP BY reason ORDER BY 2 DESC, 1").fetchall()
         return counts | {f"failed: {reason}": number for reason, number in reasons}
 
@@ -134,9 +126,9 @@ class RecordTables:
         return int(row[0])
 
 
-def _as_batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
-    columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), OUTCOME, strict=True)]
-    return pa.record_batch(columns, schema=OUTCOME)
+def _as_batch(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True)
+    return pa.record_batch([pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema)
 
 
 def _quoted(path: Path) -> str:
