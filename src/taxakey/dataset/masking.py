@@ -91,7 +91,9 @@ def share_of_paper(image_HW3: Picture) -> float:
     height, width = image_HW3.shape[:2]
     ratio = min(1.0, _LOOK_AT / max(height, width))
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
-    lab = cv2.cvtColor(cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.int32)
+    lab = (
+        cv2.cvtColor(cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.int32)
+    )
     light = lab[lab[:, 0] > _LIGHT]
     if not len(light):
         return 0.0
