@@ -14,9 +14,11 @@ def build(
     longest_edge: Annotated[int, typer.Option(help="Pictures are made no larger than this, in pixels.")] = 512,
     mask_text: Annotated[
         bool,
-        typer.Option("--mask-text", help="Fill the text on herbarium sheets with noise (extra `mask`; about a second a sheet)."),
+        typer.Option("--mask-text", help="Fill the text on herbarium sheets with noise (about a second a sheet)."),
     ] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; by default as many as there are cores.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads (processes when masking); by default as many as cores.")
+    ] = None,
 ) -> None:
     """Decode, check and shrink the pictures of records into Parquet shards; an interrupted build goes on where it stopped.
 

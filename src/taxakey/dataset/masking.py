@@ -5,7 +5,7 @@ used CRAFT, this is the detector that travels in rapidocr's wheel (PP-OCR, a DB 
 downloaded. It fires on petals and gravel too, hence it only sees pictures that are mostly plain, light paper and whose record
 doesn't say that they show anything but a preserved specimen.
 
-Shapes: H, W of the picture; N boxes. A box is a quadrilateral, x and y of its four corners in pixels, clockwise from the top left.
+Shapes: H, W of the picture; N boxes. A box is a quadrilateral: x and y of its four corners in pixels, clockwise from top left.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MOST_CHROMA = 40
 
 @dataclass(frozen=True)
 class MaskOptions:
-    """What is masked, and how. The defaults were chosen on 50 sheets of 500 × 750 pixels; docs/LOG.md has the figures of 50 others.
+    """What is masked, and how. The defaults were chosen on 50 sheets; docs/LOG.md has the figures of 50 others.
 
     `what`: "text", or "labels" for whatever encloses text as well (slips, framed labels, stamps, barcodes) and rulers.
     `edge`: the detector sees the picture with this longest edge in pixels, but enlarged twice at most; small print needs it.
@@ -138,7 +138,7 @@ class TextMasker:
         found = self._detector(cv2.resize(image_HW3, seen, interpolation=flag)[:, :, ::-1])
         if found.boxes is None:
             return np.empty((0, 4, 2), np.float32), np.empty(0, np.float32)
-        boxes_N42 = np.asarray(found.boxes, np.float32) * np.float32([width / seen[0], height / seen[1]])
+        boxes_N42 = np.asarray(found.boxes, np.float32) * np.array([width / seen[0], height / seen[1]], np.float32)
         areas_N = np.array([cv2.contourArea(box) for box in boxes_N42])
         plausible = areas_N <= self.options.largest_box * width * height
         return boxes_N42[plausible], np.asarray(found.scores, np.float32)[plausible]

@@ -25,8 +25,8 @@ SCHEMA = pa.schema(
         ("masked_boxes", BOXES),
     ]
 )
-"""`masked`: whether something was painted over; `masked_boxes`: where, a box as x and y of its four corners in pixels of the stored
-picture, empty where nothing was found, null where nothing was looked for (no masking asked, or not a herbarium sheet)."""
+"""`masked`: whether something was painted over; `masked_boxes`: where, a box as x and y of its four corners in pixels of the
+stored picture, empty where nothing was found, null where nothing was looked for (no masking asked, or not a herbarium sheet)."""
 PREPARED = SCHEMA.append(pa.field("reason", pa.string()))
 """With `reason`: why a picture can't be used, null for a good one."""
 FAILURES = pa.schema([(name, pa.string()) for name in ("image_id", "occurrenceID", "path", "reason")])
