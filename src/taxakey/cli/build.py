@@ -12,16 +12,24 @@ def build(
     records: Annotated[Path, typer.Argument(help="Folder that `taxakey records` wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
     longest_edge: Annotated[int, typer.Option(help="Pictures are made no larger than this, in pixels.")] = 512,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; by default as many as there are cores.")] = None,
+    mask_text: Annotated[
+        bool,
+        typer.Option("--mask-text", help="Fill the text on herbarium sheets with noise (about a second a sheet)."),
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads (processes when masking); by default as many as cores.")
+    ] = None,
 ) -> None:
     """Decode, check and shrink the pictures of records into Parquet shards; an interrupted build goes on where it stopped.
 
-    Example: taxakey build work/records work/dataset --longest-edge 384
+    Example: taxakey build work/records work/dataset --longest-edge 384 --mask-text
     """
     from taxakey.dataset.build import BuildOptions
     from taxakey.dataset.build import build as build_dataset
+    from taxakey.dataset.masking import MaskOptions
 
-    counts = build_dataset(records, out, BuildOptions(longest_edge=longest_edge), workers=workers).counts
+    options = BuildOptions(longest_edge=longest_edge, mask=MaskOptions() if mask_text else None)
+    counts = build_dataset(records, out, options, workers=workers).counts
     typer.echo(f"train {counts['train']:,}, validation {counts['validation']:,}, test {counts['test']:,} pictures")
     typer.echo(f"{counts['classes']:,} classes")
     if counts["untrained_species"]:
