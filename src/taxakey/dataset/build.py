@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 import simplejpeg
 
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, open_atomically, read_manifest, start, write_parquet
-from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_orientation, read_picture
+from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_orientation, jpeg_size, read_picture
 from taxakey.errors import BadImage, BadInput, BadRecords
 from taxakey.progress import track
 from taxakey.records.table import SCHEMA as RECORD_SCHEMA
@@ -144,7 +144,7 @@ def prepare(path: str | None, options: BuildOptions) -> Picture:
         return Picture(b"", 0, 0, "only an address is known, no local file; fetch the picture and name its path")
     try:
         data, name = read_picture(path, max_bytes=options.max_bytes)
-        size = _jpeg_size(data)
+        size = jpeg_size(data)
         edge = None if size is None else max(1, round(min(size) * options.longest_edge / max(size)))
         image = decode(data, name=name, max_bytes=options.max_bytes, max_pixels=options.max_pixels, target_edge=edge)
     except BadImage as error:
@@ -160,15 +160,6 @@ def prepare(path: str | None, options: BuildOptions) -> Picture:
         image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     encoded = simplejpeg.encode_jpeg(image, quality=options.quality, colorspace="RGB", colorsubsampling="420")
     return Picture(encoded, width, height)
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width of an upright JPEG before it is decoded, and so before it comes back smaller; None for anything else."""
-    try:
-        height, width = simplejpeg.decode_jpeg_header(data)[:2]
-    except ValueError:
-        return None
-    return (width, height) if jpeg_orientation(data) >= 5 else (height, width)
 
 
 def _may_stay(data: bytes) -> bool:
