@@ -1,10 +1,12 @@
-"""Exact duplicates (the same bytes) and near duplicates (perceptual hashes that differ in few bits) among millions of pictures.
+"""Exact duplicates (the same bytes) and near duplicates (perceptual hashes that differ in few bits) among millions of
+pictures.
 
 Search by the pigeonhole principle in its general form (Norouzi, Punjani and Fleet, "Fast exact search in Hamming space with
-multi-index hashing", 2014; Qin et al., "GPH: similarity search in Hamming space", ICDE 2018): the 256 bits are dealt to m chunks with
-thresholds t_1 … t_m whose sum is distance − m + 1. Two hashes that differ in more than t_i bits of every chunk i differ in more than
-`distance` bits; so each pair within the distance has a chunk whose key is among the few within t_i bits of the other's, and only
-pairs that meet there are compared. The result is exact. Memory grows with the number of pictures, never with that of pairs.
+multi-index hashing", 2014; Qin et al., "GPH: similarity search in Hamming space", ICDE 2018): the 256 bits are dealt to m
+chunks with thresholds t_1 … t_m whose sum is distance − m + 1. Two hashes that differ in more than t_i bits of every chunk i
+differ in more than `distance` bits; so each pair within the distance has a chunk whose key is among the few within t_i bits
+of the other's, and only pairs that meet there are compared. The result is exact. Memory grows with the number of pictures,
+never with that of pairs.
 
 Shapes: N pictures, U distinct hashes, P pairs; hashes are four uint64 words each, [U, 4].
 """
@@ -25,14 +27,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 NEAR_DISTANCE = 32
-"""Bits of 256. On photographs, silhouettes and sheets no two different pictures of different species came as near, among 12 million
-pairs; every re-encoded, halved or brightened copy did, and about half of those cropped by 2 % an edge (docs/LOG.md)."""
+"""Bits of 256. On photographs, silhouettes and sheets no two different pictures of different species came as near, among 12
+million pairs; every re-encoded, halved or brightened copy did, and about half of those cropped by 2 % an edge
+(docs/LOG.md)."""
 
-SCHEMA = pa.schema(
-    [pa.field("image_id", pa.string(), nullable=False), ("exact_group", pa.string()), ("near_group", pa.string())]
-)
-"""One row for each picture that has a duplicate. A group is named by the least image_id in it; pictures of one exact group are in
-one near group too. Null: no duplicate of that kind."""
+SCHEMA = pa.schema([pa.field("image_id", pa.string(), nullable=False), ("exact_group", pa.string()), ("near_group", pa.string())])
+"""One row for each picture that has a duplicate. A group is named by the least image_id in it; pictures of one exact group
+are in one near group too. Null: no duplicate of that kind."""
 
 _BITS = 256
 _PIECE = 1 << 20
@@ -43,7 +44,8 @@ Integers = NDArray[np.int64]
 
 
 class Pairs(NamedTuple):
-    """Rows of two hashes, [P] each, and the bits in which they differ, [P]; each pair is told once, in no particular order."""
+    """Rows of two hashes, [P] each, and the bits in which they differ, [P]; each pair is told once, in no particular
+    order."""
 
     left: Integers
     right: Integers
@@ -87,7 +89,10 @@ def describe(duplicates: pa.Table, records: pa.Table) -> pa.Table:
         members = duplicates.select(["image_id", f"{kind}_group"]).rename_columns(["image_id", "group"])
         rows = members.filter(pc.is_valid(members["group"])).join(known, "image_id").group_by("group")
         counted = rows.aggregate([("image_id", "count"), *((fact, "count_distinct") for fact in facts)]).sort_by("group")
-        columns = [counted["group"], *(counted[name] for name in ("image_id_count", *(f"{fact}_count_distinct" for fact in facts)))]
+        columns = [
+            counted["group"],
+            *(counted[name] for name in ("image_id_count", *(f"{fact}_count_distinct" for fact in facts))),
+        ]
         table = pa.table(columns, names=["group", "pictures", "observations", "species", "parts"])
         tables.append(table.add_column(0, "kind", pa.array([kind] * len(table), pa.string())))
     return pa.concat_tables(tables)
@@ -155,7 +160,8 @@ def _thresholds(number: int, distance: int) -> tuple[int, ...]:
 
     Cost, as measured on a million hashes: looking up one key takes as long as comparing two or three pairs.
     """
-    best, cheapest = (), float("inf")
+    best: tuple[int, ...] = ()
+    cheapest = float("inf")
     fewest = -(-_BITS // _MOST_KEY_BITS)
     for chunks in range(fewest, max(distance + 1, fewest) + 1):
         low, more = divmod(distance - chunks + 1, chunks)

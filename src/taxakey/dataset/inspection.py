@@ -1,8 +1,8 @@
 """One look at every picture: what it is (hashes), how large, how sharp, how exposed, of what cast.
 
-All but the size is measured on the picture at one working size, its longest edge `WORKING_EDGE` pixels whether it was larger or
-smaller, so that figures compare between pictures; a small picture is enlarged and so as unsharp as it would look at that size.
-Shapes: H, W of the working picture, uint8 [H, W, 3] RGB or grey [H, W].
+All but the size is measured on the picture at one working size, its longest edge `WORKING_EDGE` pixels whether it was larger
+or smaller, so that figures compare between pictures; a small picture is enlarged and so as unsharp as it would look at that
+size. Shapes: H, W of the working picture, uint8 [H, W, 3] RGB or grey [H, W].
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ SCHEMA = pa.schema(
         ("failure", pa.string()),
     ]
 )
-"""`sha256`: hexadecimal, of the file's bytes; `width`, `height`: of the upright picture in pixels; the others: see the functions
-of the same names; `pixels_per_mm`: at full size, null where none was found or asked for; `failure`: why nothing could be measured, else
-null."""
+"""`sha256`: hexadecimal, of the file's bytes; `width`, `height`: of the upright picture in pixels; the measures: see
+`sharpness`, `exposure` and `colour`; `pixels_per_mm`: at full size, null where none was found or asked for; `failure`: why
+nothing could be measured, else null."""
 
 _DARK, _BRIGHT = 5, 250
 Scale = Callable[[NDArray[np.uint8]], float | None]
@@ -65,8 +65,8 @@ Scale = Callable[[NDArray[np.uint8]], float | None]
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """`near_distance`: bits in which near duplicates may differ, see `duplicates.py`; `chunk`: pictures between two points from
-    which an interrupted run goes on."""
+    """`near_distance`: bits in which near duplicates may differ, see `duplicates.py`; `chunk`: pictures between two points
+    from which an interrupted run goes on."""
 
     near_distance: int = NEAR_DISTANCE
     chunk: int = 1000
@@ -76,7 +76,7 @@ class InspectOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.near_distance <= HASH_BITS // 4 or self.chunk < 1:
             raise BadInput(
-                f"near_distance is {self.near_distance} (0 to {HASH_BITS // 4} of {HASH_BITS} bits) and chunk {self.chunk} (1 or more)"
+                f"near_distance is {self.near_distance} (0 to {HASH_BITS // 4} bits), chunk {self.chunk} (1 or more pictures)"
             )
 
 
@@ -84,7 +84,8 @@ class InspectOptions:
 
 
 def working_picture(image_HW3: NDArray[np.uint8], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """The picture with its longest edge at `WORKING_EDGE`; `size`: its true height and width, where it was decoded smaller."""
+    """The picture with its longest edge at `WORKING_EDGE`; `size`: its true height and width, where it was decoded
+    smaller."""
     height, width = _working_shape(*(size or image_HW3.shape[:2]))
     shrinks = height <= image_HW3.shape[0] and width <= image_HW3.shape[1]
     flag = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -99,16 +100,16 @@ def _working_shape(height: int, width: int) -> tuple[int, int]:
 def perceptual_hash(grey_HW: NDArray[np.uint8]) -> bytes:
     """256 bits, one for each of the 16 × 16 lowest frequencies: whether its cosine coefficient lies above their median.
 
-    `imagehash.phash` with hash_size 16 (after N. Krawetz, "Looks Like It", hackerfactor.com, 2011), rows first, the first bit the most
-    significant. Re-encoding, resizing and brightening leave it almost as it is; mirroring and turning don't. Chosen over the other
-    hashes of that library and over 64 bits by `benchmarks/near_duplicates.py`.
+    `imagehash.phash` with hash_size 16 (after N. Krawetz, "Looks Like It", hackerfactor.com, 2011), rows first, the first
+    bit the most significant. Re-encoding, resizing and brightening leave it almost as it is; mirroring and turning don't.
+    Chosen over the other hashes of that library and over 64 bits by `benchmarks/near_duplicates.py`.
     """
     return np.packbits(imagehash.phash(Image.fromarray(grey_HW), hash_size=16).hash).tobytes()
 
 
 def sharpness(grey_HW: NDArray[np.uint8]) -> float:
-    """Variance of the Laplacian of the grey levels, in squared levels of 0 to 255 (Pech-Pacheco et al., "Diatom autofocusing in
-    brightfield microscopy", ICPR 2000). A blurred picture has little; so has a sharp one of a plain thing.
+    """Variance of the Laplacian of the grey levels, in squared levels of 0 to 255 (Pech-Pacheco et al., "Diatom autofocusing
+    in brightfield microscopy", ICPR 2000). A blurred picture has little; so has a sharp one of a plain thing.
 
     >>> sharpness(np.full((9, 9), 7, np.uint8))
     0.0
@@ -117,8 +118,9 @@ def sharpness(grey_HW: NDArray[np.uint8]) -> float:
 
 
 def exposure(grey_HW: NDArray[np.uint8]) -> dict[str, float]:
-    """`dark` and `bright`: shares of pixels at or below level 5, at or above 250 of 255, which hold no detail any more (JPEG moves
-    clipped levels a little, hence not 0 and 255). `brightness`: mean level, as share of 255. Levels are luma, ITU-R BT.601.
+    """`dark` and `bright`: shares of pixels at or below level 5, at or above 250 of 255, which hold no detail any more (JPEG
+    moves clipped levels a little, hence not 0 and 255). `brightness`: mean level, as share of 255. Levels are luma, ITU-R
+    BT.601.
 
     >>> exposure(np.array([[0, 255, 255, 0]], np.uint8))
     {'dark': 0.5, 'bright': 0.5, 'brightness': 0.5}
@@ -132,8 +134,8 @@ def colour(image_HW3: NDArray[np.uint8]) -> dict[str, float]:
     """`colour_cast`: distance of the mean colour from grey in CIELAB's a*b* plane; `colour_spread`: how far the colours lie
     from that mean (root of the summed variances), in the same units, some 2.3 of which are just noticeable.
 
-    A cast moves all colours the same way: far from grey AND little spread (Gasparini and Schettini, "Color balancing of digital
-    photos using simple image statistics", Pattern Recognition 37, 2004, whose D_σ is (cast − spread) / spread).
+    A cast moves all colours the same way: far from grey AND little spread (Gasparini and Schettini, "Color balancing of
+    digital photos using simple image statistics", Pattern Recognition 37, 2004, whose D_σ is (cast − spread) / spread).
     """
     mean_3, deviation_3 = cv2.meanStdDev(cv2.cvtColor(image_HW3, cv2.COLOR_RGB2LAB))
     cast, spread = np.hypot(*(mean_3[1:, 0] - 128)), np.hypot(*deviation_3[1:, 0])  # 8 bits hold a* and b* plus 128
@@ -174,8 +176,8 @@ def inspect(
     scale: Scale | None = None,
     workers: int | None = None,
 ) -> Manifest:
-    """Make the artifact "inspection" of the artifact "records": inspection.parquet, one row a picture in the records' order, and
-    duplicates.parquet (see `duplicates.duplicates_of`). `workers` threads, by default as many as there are cores.
+    """Make the artifact "inspection" of the artifact "records": inspection.parquet, one row a picture in the records' order,
+    and duplicates.parquet (see `duplicates.duplicates_of`). `workers` threads, by default as many as there are cores.
 
     `pictures`: the artifact of that name, whose files count before the records' own paths. An interrupted run goes on with
     the next chunk. Raises MissingArtifact or BadRecords for what isn't such an artifact.

@@ -1,4 +1,5 @@
-"""Which pictures belong together, so that no split may part them: observation, specimen, institution, place and date, duplicates.
+"""Which pictures belong together, so that no split may part them: observation, specimen, institution, place and date,
+duplicates.
 
 Shapes: N pictures, G groups.
 """
@@ -19,9 +20,9 @@ CELL_DEGREES = 0.1
 def keys_of(table: pa.Table, by: str, cell_degrees: float = CELL_DEGREES) -> pa.ChunkedArray:
     """What pictures of one group have in common, as text [N]; null where the record doesn't say.
 
-    observation: occurrenceID. specimen: "institutionCode|catalogNumber|recordNumber"; one without a collector's number may have
-    none, the other two must be there. institution: institutionCode. place and date: latitude and longitude in whole cells of
-    `cell_degrees`, and eventDate to the day, "{latitude}|{longitude}|{date}". Else the column of that name.
+    observation: occurrenceID. specimen: "institutionCode|catalogNumber|recordNumber"; one without a collector's number may
+    have none, the other two must be there. institution: institutionCode. place and date: latitude and longitude in whole
+    cells of `cell_degrees`, and eventDate to the day, "{latitude}|{longitude}|{date}". Else the column of that name.
     """
     if by == "observation":
         return table["occurrenceID"]
@@ -31,8 +32,12 @@ def keys_of(table: pa.Table, by: str, cell_degrees: float = CELL_DEGREES) -> pa.
     if by == "institution":
         return table["institutionCode"]
     if by == "place and date":
-        cells = [pc.round(pc.divide(table[name], cell_degrees)).cast(pa.int32()) for name in ("decimalLatitude", "decimalLongitude")]
-        return pc.binary_join_element_wise(*(cell.cast(pa.string()) for cell in cells), pc.utf8_slice_codeunits(table["eventDate"], 0, 10), "|")
+        cells = [
+            pc.round(pc.divide(table[name], cell_degrees)).cast(pa.int32()) for name in ("decimalLatitude", "decimalLongitude")
+        ]
+        return pc.binary_join_element_wise(
+            *(cell.cast(pa.string()) for cell in cells), pc.utf8_slice_codeunits(table["eventDate"], 0, 10), "|"
+        )
     if by not in table.column_names:
         raise BadInput(f"pictures can't be grouped by {by!r}; one of {', '.join(GROUPINGS)}, or a column of the records")
     return table[by].cast(pa.string())
@@ -43,9 +48,9 @@ def groups_of(
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Group of each picture [N], and the name of each group [G].
 
-    A picture without a key goes by its occurrenceID. Pictures of one observation are of one group whatever `by` is, and so are those
-    with the same `group` in `joined` (columns image_id and group; null: none), such as duplicates of each other. A group is named by the
-    least of its keys.
+    A picture without a key goes by its occurrenceID. Pictures of one observation are of one group whatever `by` is, and so
+    are those with the same `group` in `joined` (columns image_id and group; null: none), such as duplicates of each other. A
+    group is named by the least of its keys.
     """
     observation, key = table["occurrenceID"], pc.coalesce(keys_of(table, by, cell_degrees), table["occurrenceID"])
     if by == "observation" and joined is None:
@@ -82,5 +87,3 @@ def _connected(links: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     graph = coo_array((np.ones(len(left), dtype=np.int8), (left, right)), shape=(size, size))
     component = connected_components(graph, directed=False)[1]
     return np.unique(component[first], return_inverse=True)[1].astype(np.int64)
-
-

@@ -1,14 +1,14 @@
 """Train, validation and test by group: pictures that belong together never stand on two sides.
 
-What a group is says `groups.py`; by default an observation. Within a class its groups are put in the order of the hexadecimal MD5
-of the UTF-8 text "{name of the group}:{seed}" (an observation's name is its occurrenceID); the first go to test, the next to
-validation, the rest to train. So the side of a group depends on its own name, its class and the seed, not on the order of rows, and a
-colleague can compute it with any language.
+What a group is says `groups.py`; by default an observation. Within a class its groups are put in the order of the
+hexadecimal MD5 of the UTF-8 text "{name of the group}:{seed}" (an observation's name is its occurrenceID); the first go to
+test, the next to validation, the rest to train. So the side of a group depends on its own name, its class and the seed, not
+on the order of rows, and a colleague can compute it with any language.
 
-A group of several species (an institution, a place, duplicates under two names) can't follow the quotas of one class. Such groups are
-dealt first, one by one in the order of their MD5, each to the side that is then filled least: the sum over its species c of
-n_c · (assigned_c + n_c) / (share · N_c), in observations (D'Hondt's way of dealing seats). It stays in train where half of its
-species or more would have no other group for train. What they take counts to the quotas of their classes.
+A group of several species (an institution, a place, duplicates under two names) can't follow the quotas of one class. Such
+groups are dealt first, one by one in the order of their MD5, each to the side that is then filled least: the sum over its
+species c of n_c · (assigned_c + n_c) / (share · N_c), in observations (D'Hondt's way of dealing seats). It stays in train
+where half of its species or more would have no other group for train. What they take counts to the quotas of their classes.
 
 Shapes: O observations, N pictures, G groups, C classes, n groups of a class, F groups of one class to be dealt.
 """
@@ -43,8 +43,8 @@ ASSIGNMENT = pa.schema(
         ("fold", pa.int32()),
     ]
 )
-"""One row a picture. `half`: public or private, of pictures in test, null where halves weren't asked for; `fold`: 0 to k − 1,
-null where folds weren't asked for and for pictures whose split was given."""
+"""One row a picture. `half`: public or private, of pictures in test, null where halves weren't asked for; `fold`: 0 to k −
+1, null where folds weren't asked for and for pictures whose split was given."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class SplitOptions:
     """Shares of the groups of each class, and the least number in test of a class that has `min_test_from` or more.
 
     `by`: observation, specimen, institution, place and date, or a column of the records; `cell_degrees`: edge of a place.
-    `halves`: the groups in test are dealt to a public and a private half. `folds`: k, the groups without a given split are dealt to k
-    folds. `held_out`: the institutionCode whose pictures are the test part, all of them and, but for given ones, no others.
+    `halves`: the groups in test are dealt to a public and a private half. `folds`: k, the groups without a given split are
+    dealt to k folds. `held_out`: the institutionCode whose pictures are the test part, all of them and, but for given ones,
+    no others.
     """
 
     train: float = 0.7
@@ -92,29 +93,26 @@ class SplitOptions:
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """`table` with the columns of `ASSIGNMENT`, in the order of the pictures; `counts`: what had to give way, and how often."""
+    """`table` with the columns of `ASSIGNMENT`, in the order of the pictures; `counts`: what had to give way, and how
+    often."""
 
     table: pa.Table
     counts: dict[str, int]
 
 
-def split(
-    observations: Observations, options: SplitOptions | None = None, *, joined: pa.Table | None = None
-) -> Observations:
+def split(observations: Observations, options: SplitOptions | None = None, *, joined: pa.Table | None = None) -> Observations:
     """Fill the column `split`, stratified by scientificName; see `assign`."""
     found = assign(observations, options, joined=joined)
     return _with_split(observations, found.table["split"])
 
 
-def assign(
-    observations: Observations, options: SplitOptions | None = None, *, joined: pa.Table | None = None
-) -> Assignment:
+def assign(observations: Observations, options: SplitOptions | None = None, *, joined: pa.Table | None = None) -> Assignment:
     """The group, split, half and fold of each picture; a split that is given is kept and doesn't count to the quotas.
 
     A class of n groups without a given split sends round(n · test) to test, halves up, but at least `min_test` from
-    `min_test_from` on, and round(n · validation) to validation; one always stays in train. Pictures without a split follow those
-    of their group that have one; where these disagree, test counts before validation before train. `joined`: further groups
-    (image_id, group), say of duplicates. Raises BadInput for an unknown column or institution.
+    `min_test_from` on, and round(n · validation) to validation; one always stays in train. Pictures without a split follow
+    those of their group that have one; where these disagree, test counts before validation before train. `joined`: further
+    groups (image_id, group), say of duplicates. Raises BadInput for an unknown column or institution.
     """
     options = options or SplitOptions()
     table = observations.table
@@ -139,10 +137,11 @@ def assign(
 
 
 def use_fold(observations: Observations, assignment: pa.Table, fold: int) -> Observations:
-    """The pictures with fold number `fold` as test, the next one (from the last to the first) as validation, the others as train.
+    """The pictures with fold number `fold` as test, the next one (from the last to the first) as validation, the others as
+    train.
 
-    Pictures without a fold keep the split of the assignment. Raises BadInput where there is no such fold, or only two of them:
-    then nothing would be left to train on.
+    Pictures without a fold keep the split of the assignment. Raises BadInput where there is no such fold, or only two of
+    them: then nothing would be left to train on.
     """
     numbers = assignment["fold"]
     folds = (pc.max(numbers).as_py() or 0) + 1
@@ -162,7 +161,8 @@ def _with_split(observations: Observations, sides: pa.ChunkedArray) -> Observati
 
 
 class _Members(NamedTuple):
-    """Which species the groups have: a row for each group and class, sorted; observations of it; start of each group, [G + 1]."""
+    """Which species the groups have: a row for each group and class, sorted; observations of it; start of each group, [G +
+    1]."""
 
     group: Integers
     label: Integers
@@ -232,7 +232,9 @@ def _deal_several(side_G: Integers, rows: Integers, members: _Members, options: 
     for row in rows:
         own = slice(members.starts[row], members.starts[row + 1])
         labels, count = members.label[own], members.observations[own]
-        filled = [(count * (assigned_3C[side, labels] + count) / (options.shares[side] * total_C[labels])).sum() for side in sides]
+        filled = [
+            (count * (assigned_3C[side, labels] + count) / (options.shares[side] * total_C[labels])).sum() for side in sides
+        ]
         side = sides[int(np.argmin(filled))]
         if 2 * (others_C[labels] < 2).sum() >= len(labels) and _TRAIN in sides:
             side = _TRAIN
@@ -257,7 +259,8 @@ def _assign(class_F: Integers, order_F2: NDArray[np.uint64], options: SplitOptio
 
 
 def _left(sizes: Integers, taken: Integers, options: SplitOptions) -> tuple[Integers, Integers]:
-    """Quotas of test and validation after what groups of several species took; one stays in train where they left none there."""
+    """Quotas of test and validation after what groups of several species took; one stays in train where they left none
+    there."""
     test, validation = quotas(sizes + taken.sum(axis=0), options)
     most = sizes - (taken[_TRAIN] == 0)
     test = np.clip(test - taken[_TEST], 0, most)
@@ -303,9 +306,7 @@ def _halves(group_N: Integers, side_N: Integers, members: _Members, names: list[
     return pa.array(HALVES, pa.string()).take(pa.array(half_G[group_N], mask=side_N != _TEST))
 
 
-def _folds(
-    group_N: Integers, free_G: NDArray[np.bool_], members: _Members, names: list[str], options: SplitOptions
-) -> pa.Array:
+def _folds(group_N: Integers, free_G: NDArray[np.bool_], members: _Members, names: list[str], options: SplitOptions) -> pa.Array:
     if not options.folds:
         return pa.nulls(len(group_N), pa.int32())
     fold_G = np.full(len(names), -1, dtype=np.int64)
