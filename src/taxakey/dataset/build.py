@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_parquet
 from taxakey.dataset.masking import MaskOptions, TextMasker, check_installed, may_be_sheet, text_masker
-from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_orientation, read_picture
+from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_orientation, jpeg_size, read_picture
 from taxakey.dataset.shards import FAILURES, SCHEMA, Picture, failures_of, prepared_rows, shards_of, write_shard
 from taxakey.errors import BadImage, BadInput, BadRecords
 from taxakey.progress import track
@@ -145,7 +145,7 @@ def prepare(path: str | None, options: BuildOptions, masker: TextMasker | None =
         return Picture(b"", 0, 0, "only an address is known, no local file; fetch the picture and name its path")
     try:
         data, name = read_picture(path, max_bytes=options.max_bytes)
-        size = _jpeg_size(data)
+        size = jpeg_size(data)
         needed = max(options.longest_edge, masker.options.edge if masker else 0)
         edge = None if size is None else max(1, round(min(size) * needed / max(size)))
         image = decode(data, name=name, max_bytes=options.max_bytes, max_pixels=options.max_pixels, target_edge=edge)
@@ -169,15 +169,6 @@ def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width of an upright JPEG before it is decoded, and so before it comes back smaller; None for anything else."""
-    try:
-        height, width = simplejpeg.decode_jpeg_header(data)[:2]
-    except ValueError:
-        return None
-    return (width, height) if jpeg_orientation(data) >= 5 else (height, width)
 
 
 def _may_stay(data: bytes) -> bool:

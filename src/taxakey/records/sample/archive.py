@@ -68,7 +68,7 @@ CHECKLIST = (
     *("taxonID", "scientificName", "scientificNameAuthorship", "taxonRank", "taxonomicStatus", "acceptedNameUsageID"),
     *("family", "genus", "poisonous", "vernacularName"),
 )
-TRUTH = ("occurrenceID", "trueName", "givenName", "wrongLabel", "duplicateOf")
+TRUTH = ("occurrenceID", "trueName", "givenName", "wrongLabel", "duplicateOf", "leak")
 _LICENCES = {
     "CC0_1_0": "http://creativecommons.org/publicdomain/zero/1.0/legalcode",
     "CC_BY_4_0": "http://creativecommons.org/licenses/by/4.0/legalcode",
@@ -133,6 +133,7 @@ class Records:
                 "givenName": names[specimen.named].name.canonical,
                 "wrongLabel": _yes(specimen.species != specimen.named),
                 "duplicateOf": occurrence_id(source) if source else "",
+                "leak": specimen.leak,
             }
 
     def _address(self, specimen: Specimen, path: str) -> str:
@@ -198,7 +199,8 @@ class Records:
 
 def occurrence_id(specimen: Specimen) -> str:
     """The identifier that an institution gives to a record."""
-    return f"urn:catalog:{specimen.institution_code}:Plants:{specimen.catalog_number}"
+    again = ":2" if specimen.leak == "same specimen" else ""
+    return f"urn:catalog:{specimen.institution_code}:Plants:{specimen.catalog_number}{again}"
 
 
 def _yes(holds: bool) -> str:
