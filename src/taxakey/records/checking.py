@@ -30,6 +30,16 @@ def whole(column: Any) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
+def look_up(rows: pa.Table, key: str, other: pa.Table) -> pa.Table:
+    """The rows with the columns of the first row of `other` that has their key; those that they have already stay."""
+    at = pc.index_in(whole(rows[key]), whole(other[key]), skip_nulls=True)
+    found = other.combine_chunks().take(at)
+    for name in other.column_names:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, found[name])
+    return rows
+
+
 def first_of(columns: Mapping[str, Any], *names: str) -> pa.ChunkedArray:
     """The first of several columns that has a value, row by row; one of them must be there."""
     found = [columns[name] for name in names if name in columns]

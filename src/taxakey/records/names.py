@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -97,3 +99,39 @@ def genus_of(name: str | None) -> str | None:
     """
     words = [word for word in (name or "").split() if word not in _HYBRID]
     return words[0].removeprefix("×") if len(words) > 1 else None
+
+
+_RANK_WORDS = ("subsp.", "ssp.", "var.", "subvar.", "f.", "fo.", "forma", "nothosubsp.", "nothovar.")
+_EPITHET = re.compile(r"[×]?[a-zà-öø-ÿ][a-zà-öø-ÿ-]+")
+
+
+def without_author(name: str | None) -> str | None:
+    """A name whose author stands behind it in the same text, cut to genus, epithet and infraspecific epithets.
+
+    >>> without_author("Mentha × piperita L."), without_author("Poa annua L. var. supina Link")
+    ('Mentha × piperita', 'Poa annua var. supina')
+    """
+    words = (name or "").split()
+    kept = words[: _length_of_species(words)]
+    for at in range(len(kept), len(words) - 1):
+        if words[at] in _RANK_WORDS and _EPITHET.fullmatch(words[at + 1]):
+            kept += words[at : at + 2]
+    return " ".join(kept) or None
+
+
+def author_of(name: str | None) -> str | None:
+    """What stands behind the name of a species; None behind an infraspecific one, whose authors stand in two places.
+
+    >>> author_of("Lactuca virosa L."), author_of("Poa annua L. var. supina Link")
+    ('L.', None)
+    """
+    return author_behind(without_author(name), name, "species")
+
+
+def _length_of_species(words: list[str]) -> int:
+    """How many of the first words are hybrid signs, the genus and the epithet."""
+    at = 1 if words and words[0] in _HYBRID else 0
+    at += 1
+    if at < len(words) and words[at] in _HYBRID:
+        at += 1
+    return at + 1 if at < len(words) and _EPITHET.fullmatch(words[at]) else at

@@ -17,6 +17,7 @@ from taxakey.errors import BadInput, BadRecords
 from taxakey.records.archives import TABLE_SUFFIXES, holds_tables, is_occurrences
 from taxakey.records.containers import is_packed
 from taxakey.records.folders import read_folder
+from taxakey.records.layouts import reader_named, recognised
 from taxakey.records.occurrences import read_archive, read_snapshot
 from taxakey.records.parquet import column_names, parts_of
 from taxakey.records.table import Observations
@@ -35,6 +36,10 @@ def read_source(path: Path | str, columns: Mapping[str, str] | None = None, *, l
     path = Path(path)
     if not path.exists():
         raise BadRecords(f"{path}: no such file or folder; name an archive (zip), a folder with a folder per species, or a CSV")
+    if layout is not None:
+        return reader_named(layout).read(path)
+    if not columns and (found := recognised(path)):
+        return found.read(path)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return _read_table(path, columns)
     if parts_of(path):
