@@ -9,7 +9,7 @@ leave it; a relative path of a CSV is tried from the CSV's folder, then from its
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from taxakey.artifacts import hash_of
@@ -18,12 +18,13 @@ from taxakey.records.archives import TABLE_SUFFIXES, holds_tables, is_occurrence
 from taxakey.records.containers import is_packed
 from taxakey.records.folders import read_folder
 from taxakey.records.layouts import reader_named, recognised
+from taxakey.records.merging import merge, with_source
 from taxakey.records.occurrences import read_archive, read_snapshot
 from taxakey.records.parquet import column_names, parts_of
 from taxakey.records.table import Observations
 from taxakey.records.tables import read_csv, read_parquet, sniff_table
 
-__all__ = ["read_archive", "read_csv", "read_folder", "read_parquet", "read_source", "source_hash"]
+__all__ = ["read_archive", "read_csv", "read_folder", "read_parquet", "read_source", "read_sources", "source_hash"]
 
 _PICTURE_COLUMNS = ("path", "image_path", "file_name", "url", "image_url")
 
@@ -51,6 +52,31 @@ def read_source(path: Path | str, columns: Mapping[str, str] | None = None, *, l
     if is_packed(path):
         return read_archive(path)
     raise BadRecords(f"{path}: not a zip, a folder or a table ({', '.join(TABLE_SUFFIXES)}); convert or unpack it")
+
+
+def read_sources(
+    paths: Sequence[Path | str], columns: Mapping[str, str] | None = None, *, layout: str | None = None
+) -> Observations:
+    """Read several sources into one, the first going before the others where they disagree (see `merging`).
+
+    `columns` and `layout` are for the first. The column `source` says which of them delivered a picture, by its name.
+    """
+    found = [
+        with_source(read_source(path, columns if not at else None, layout=layout if not at else None), label)
+        for at, (path, label) in enumerate(zip(paths, _labels(paths), strict=True))
+    ]
+    return merge(found)
+
+
+def _labels(paths: Sequence[Path | str]) -> list[str]:
+    """A name for each source: that of its file or folder, with as much of the path in front as it takes to tell them apart."""
+    whole = [Path(path).resolve() for path in paths]
+    if repeated := {path for path in whole if whole.count(path) > 1}:
+        raise BadInput(f"{min(repeated)}: given twice as a source; name it once")
+    depth = 1
+    while len({path.parts[-depth:] for path in whole}) < len(whole):
+        depth += 1
+    return ["/".join(path.parts[-depth:]) for path in whole]
 
 
 def _read_table(path: Path, columns: Mapping[str, str] | None) -> Observations:

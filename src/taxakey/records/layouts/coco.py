@@ -41,7 +41,8 @@ _WANTED = {
 _OURS = {
     "name": "scientificName", "authors": "scientificNameAuthorship", "common_name": "vernacularName",
     "rights_holder": "rightsHolder", "specific_epithet": "specificEpithet", "species": "specificEpithet", "date": "eventDate",
-    "latitude": "decimalLatitude", "longitude": "decimalLongitude", "category_id": "taxonID", "file_name": "identifier", "collectionCode": "institutionCode",
+    "latitude": "decimalLatitude", "longitude": "decimalLongitude", "category_id": "taxonID",
+    "file_name": "identifier", "collectionCode": "institutionCode",
 }  # fmt: skip
 _ROOTS = ("train_images", "images")
 _SIGNS = (b'"images"', b'"annotations"', b'"categories"')
