@@ -85,7 +85,7 @@ def open_snapshot(path: Path) -> Archive:
     terms = _terms(names)
     key = _key(terms)
     assert key is not None, "is_occurrences has seen the header"
-    wanted = {"id": (names[key],)}
+    wanted: dict[str, tuple[str, ...]] = {"id": (names[key],)}
     for column, known in CORE_TERMS.items():
         if found := tuple(names[at] for name in known for at in terms.get(name, ())):
             wanted[column] = found
@@ -227,7 +227,7 @@ class _Reader:
         return stack([self._read(file, terms) for file in files])
 
     def _read(self, file: File, terms: Terms) -> pa.Table:
-        wanted = {"id": (file.key,)}
+        wanted: dict[str, tuple[int, ...]] = {"id": (file.key,)}
         for column, names in terms.items():
             if positions := tuple(at for name in names for at in file.fields.get(name, ())):
                 wanted[column] = positions

@@ -49,7 +49,7 @@ def read_csv(path: Path | str, columns: Mapping[str, str] | None = None) -> Obse
     path = Path(path)
     dialect, header = sniff_table(path)
     positions = _match_columns(header, columns or {}, path)
-    found = read_delimited(partial(_open, path), dialect, {name: (at,) for name, at in positions.items()}, str(path))
+    found = read_delimited(partial(open_table, path), dialect, {name: (at,) for name, at in positions.items()}, str(path))
     return _of_table(found.table, path).add_rejected(TOO_LONG, found.too_long)
 
 
@@ -75,7 +75,8 @@ def _of_table(table: pa.Table, path: Path) -> Observations:
     return observations(cells, pc.coalesce(misplaced, unnamed), delivered)
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_table(path: Path) -> IO[bytes]:
+    """The file, for reading as a stream."""
     return open(path, "rb")
 
 

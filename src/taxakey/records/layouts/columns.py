@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,7 +23,7 @@ from taxakey.records.layouts.roots import root_of
 from taxakey.records.names import Columns, author_of, name_rows, without_author
 from taxakey.records.pictures import ids_of_table, locate_all
 from taxakey.records.table import Observations
-from taxakey.records.tables import sniff_table
+from taxakey.records.tables import open_table, sniff_table
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Layout:
         """Read the table; raises BadRecords where a name or a picture is lacking."""
         dialect, header = sniff_table(path)
         positions = self._positions(header, path)
-        found = read_delimited(partial(_open, path), dialect, {name: (at,) for name, at in positions.items()}, str(path))
+        found = read_delimited(partial(open_table, path), dialect, {name: (at,) for name, at in positions.items()}, str(path))
         columns: Columns = dict(zip(found.table.column_names, found.table.columns, strict=True))
         return self._observations(columns, len(found.table), path).add_rejected(TOO_LONG, found.too_long)
 
@@ -93,10 +92,6 @@ class Layout:
 
 def _plainly(name: str) -> str:
     return name.lower().replace("_", "").replace(" ", "")
-
-
-def _open(path: Path) -> IO[bytes]:
-    return open(path, "rb")
 
 
 # ---- the layouts ----
