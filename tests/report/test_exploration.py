@@ -107,7 +107,9 @@ def test_the_line_of_very_many_classes_keeps_its_ends() -> None:
 
 def test_every_chart_can_be_drawn_whatever_the_names_are(found: Exploration) -> None:
     drawn = charts(found)
-    assert {"counts", "tenths", "families", "institutions", "years", "months", "map", "countries", "licences", "missing"} == {*drawn}
+    assert {"counts", "tenths", "families", "institutions", "years", "months", "map", "countries", "licences", "missing"} == {
+        *drawn
+    }
     for chart in drawn.values():
         assert to_png(chart).startswith(b"\x89PNG")
 

@@ -58,3 +58,17 @@ def spdx(text: str | None) -> str | None:
     if country is not None:
         name += f"-{country[1].upper()}"
     return name if name in LISTED else f"LicenseRef-{name}"
+
+
+def url_of(identifier: str | None) -> str | None:
+    """The address of a licence of Creative Commons; None for what isn't on the list.
+
+    >>> url_of("CC-BY-NC-4.0"), url_of("CC-BY-3.0-DE")
+    ('https://creativecommons.org/licenses/by-nc/4.0/', 'https://creativecommons.org/licenses/by/3.0/de/')
+    """
+    if identifier not in LISTED:
+        return None
+    if identifier in ("CC0-1.0", "CC-PDM-1.0"):
+        return f"https://creativecommons.org/publicdomain/{'zero' if identifier == 'CC0-1.0' else 'mark'}/1.0/"
+    kind, version, *country = re.fullmatch(r"CC-([A-Z-]+)-(\d\.\d)(?:-([A-Z]+))?", identifier or "").groups("")  # type: ignore[union-attr]
+    return f"https://creativecommons.org/licenses/{kind.lower()}/{version}/{country[0].lower() + '/' if country[0] else ''}"

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taxakey.dataset.spdx import spdx
+from taxakey.dataset.attribution import normalised
 from taxakey.errors import BadRecords
 from taxakey.records.table import SCHEMA, SPLITS
 
@@ -99,7 +99,6 @@ def explore(table: pa.Table, refused: Mapping[str, int] | None = None) -> Explor
         raise BadRecords("there is not one picture to explore; name records or a dataset that hold some")
     names, class_N = _codes(table["scientificName"])
     classes = _classes(table, names, class_N)
-    licences = _licence_names(table["license"])
     return Exploration(
         counts=_counts(table, classes),
         classes=classes,
@@ -107,7 +106,7 @@ def explore(table: pa.Table, refused: Mapping[str, int] | None = None) -> Explor
         families=_groups(table["family"], class_N),
         institutions=_groups(table["institutionCode"], class_N),
         countries=_groups(table["countryCode"], class_N),
-        licences=_groups(licences, class_N),
+        licences=_groups(normalised(table["license"]), class_N),
         years=_years(table["year"]),
         months=tuple(np.bincount(_integers(table["month"]), minlength=13)[1:13].tolist()),
         places=_places(table),
@@ -183,14 +182,6 @@ def _groups(column: pa.ChunkedArray, class_N: NDArray[np.int64]) -> tuple[Group,
         if images
     ]
     return tuple(sorted(groups, key=lambda group: (-group.images, group.name or "")))
-
-
-def _licence_names(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The same licence under one name, whatever its spelling; what can't be told keeps its own words."""
-    encoded = pc.dictionary_encode(column).combine_chunks()
-    texts = encoded.dictionary.to_pylist()
-    named = pa.array([spdx(text) or text for text in texts], pa.string())
-    return pa.chunked_array([named.take(encoded.indices)])
 
 
 def _counts(table: pa.Table, classes: Mapping[str, list[Any]]) -> dict[str, int]:

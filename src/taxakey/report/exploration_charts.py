@@ -127,9 +127,7 @@ def _months(found: Exploration) -> Chart | None:
 
 def _map(places: Places) -> Chart:
     said = f"Pictures in cells of {places.degrees:g} degrees, {places.located:,} in {len(places.images):,} cells."
-    return Chart(
-        "map", "map", places.west, places.south, "Longitude", "Latitude", said, z=places.images, degrees=places.degrees
-    )
+    return Chart("map", "map", places.west, places.south, "Longitude", "Latitude", said, z=places.images, degrees=places.degrees)
 
 
 def _histogram(name: str, histogram: Histogram | None, title: str) -> Chart | None:

@@ -79,7 +79,9 @@ def draw_samples(table: pa.Table, load: Load, options: SampleOptions | None = No
 def _choose(table: pa.Table, options: SampleOptions) -> dict[str, list[int]]:
     """Rows by family: one of each species in turn, until there are enough."""
     counts = table["family"].value_counts().to_pylist()
-    largest = sorted(((pair["counts"], pair["values"]) for pair in counts if pair["values"]), key=lambda pair: (-pair[0], pair[1]))
+    largest = sorted(
+        ((pair["counts"], pair["values"]) for pair in counts if pair["values"]), key=lambda pair: (-pair[0], pair[1])
+    )
     chosen = {}
     for _, family in largest[: options.families]:
         rows = np.flatnonzero(pc.fill_null(pc.equal(table["family"], family), False).to_numpy(zero_copy_only=False))
