@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from taxakey.records.matches import DELIVERED
 from taxakey.records.selection import GIVEN, NAMES
 from taxakey.records.table import SCHEMA
 
@@ -45,10 +46,11 @@ def records(rows: int = ROWS, seed: int = 0) -> pa.Table:
 def checklist_says(table: pa.Table) -> pa.Table:
     """Species 1 to 4 are one; 5 isn't known; 6 was never asked for; 7 and 8 are two taxa of one name; the rest are themselves."""
     rows = []
-    for name, author, kingdom in sorted({tuple(row.values()) for row in table.select(list(GIVEN_COLUMNS)).to_pylist()}, key=str):
+    for given in sorted({tuple(row.values()) for row in table.select(list(DELIVERED)).to_pylist()}, key=str):
+        name = given[0]
         number = int(name.removeprefix("Aus species"))
         accepted = "Bus unus" if number <= 4 else "Cus par" if number in (7, 8) else name
-        row = dict(zip(GIVEN, (name, author or "", kingdom or ""), strict=True))
+        row = dict(zip(GIVEN, (part or "" for part in given), strict=True))
         row |= {"scientificName": accepted, "taxonID": f"t{accepted}", "family": "Newaceae", "genus": accepted.split()[0]}
         if number == 5:
             row = {**dict.fromkeys(row), **{key: row[key] for key in GIVEN}, "reason": "unmatched"}
@@ -59,7 +61,6 @@ def checklist_says(table: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=NAMES)
 
 
-GIVEN_COLUMNS = ("scientificName", "scientificNameAuthorship", "kingdom")
 
 
 def inspected(table: pa.Table, seed: int = 1) -> pa.Table:

@@ -42,7 +42,7 @@ def test_everything_is_in_the_selection_or_accounted_for(sources: list[Path], tm
     )
     names = checklist_says(read_in(sources))
     out = tmp_path / "out"
-    manifest = write_selection(sources, out, OPTIONS, names=names, species=species, split_options=SplitOptions())
+    manifest = write_selection(sources, out, OPTIONS, names=names, split_options=SplitOptions())
     kept = Observations.read(out)
     assert kept.table["split"].null_count == 0
     dropped = pq.read_table(out / "dropped.parquet")
@@ -54,11 +54,6 @@ def test_everything_is_in_the_selection_or_accounted_for(sources: list[Path], tm
     assert sum(n for step in flow for n in step["dropped"].values()) == len(dropped)
     hosts = pa.csv.read_csv(out / "hosts.csv")
     assert set(hosts["host"].to_pylist()) >= {url.split("/")[2].lower() for url in kept.table["identifier"].to_pylist()}
-    rows = {row["scientificName"]: row for row in pa.csv.read_csv(out / "coverage.csv").to_pylist()}
-    assert rows["Bus unus"]["images"] == 30
-    assert rows["Xus nowhere"] == {"scientificName": "Xus nowhere", "family": "Xaceae", "records": 0, "usable": 0, "images": 0}
-    families = {row["family"]: row for row in pa.csv.read_csv(out / "coverage_by_family.csv").to_pylist()}
-    assert families["Xaceae"] == {"family": "Xaceae", "species": 1, "with_records": 0, "with_enough": 0, "in_dataset": 0}
     assert f"{len(ids):>12,}  records with a picture" == flow_lines(flow)[0]
 
 

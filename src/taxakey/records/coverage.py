@@ -3,8 +3,13 @@ place in the dataset, by family; and which are missing."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv
+
+from taxakey.artifacts import open_atomically
 
 COVERAGE = pa.schema(
     [("scientificName", pa.string()), ("family", pa.string())] + [(name, pa.int64()) for name in ("records", "usable", "images")]
@@ -48,3 +53,16 @@ def by_family(table: pa.Table, enough: int) -> pa.Table:
     grouped = flagged.group_by("family").aggregate([([], "count_all"), *((name, "sum") for name in flags)])
     grouped = grouped.rename_columns(["family", "species", *flags])
     return grouped.select(FAMILIES.names).cast(FAMILIES).sort_by("family").combine_chunks()
+
+
+def write_coverage(folder: Path, species: pa.Table, counts: pa.Table, selected: pa.Table, enough: int) -> None:
+    """Write coverage.csv and coverage_by_family.csv; the arguments are those of `coverage` and `by_family`."""
+    table = coverage(species, counts, selected)
+    write_csv(folder / "coverage.csv", table)
+    write_csv(folder / "coverage_by_family.csv", by_family(table, enough))
+
+
+def write_csv(path: Path, table: pa.Table) -> None:
+    """Write a table as CSV, whole or not at all."""
+    with open_atomically(path) as file:
+        pyarrow.csv.write_csv(table, file)

@@ -1,7 +1,8 @@
 """Records -> fewer records: the artifact of a selection, with an account of everything that isn't in it.
 
 Beside the files of any records: flow.json (rows after each rule, and what it dropped), dropped.parquet (every row that was
-dropped, and why), hosts.csv (where hosts were chosen), coverage.csv and coverage_by_family.csv (where there is a checklist).
+dropped, and why), counts.parquet (pictures by accepted name, host and reason), hosts.csv (where hosts were chosen), split.parquet
+(group, part, half and fold of each picture, where it was split).
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from taxakey.artifacts import Manifest, Plan, finish, hash_of, open_atomically, read_manifest, start, write_json, write_parquet
-from taxakey.records.coverage import by_family, coverage
+from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_json, write_parquet
+from taxakey.records.coverage import write_csv
 from taxakey.records.engines import EngineName, open_engine
 from taxakey.records.selection import Selection, SelectionOptions, Step, select
-from taxakey.records.splits import SplitOptions, split
+from taxakey.records.splits import SplitOptions, assign, with_split
 from taxakey.records.table import Observations
 
 
@@ -31,16 +32,17 @@ def write_selection(
     options: SelectionOptions,
     *,
     names: pa.Table | None = None,
-    species: pa.Table | None = None,
     inspection: pa.Table | None = None,
+    paths: pa.Table | None = None,
     split_options: SplitOptions | None = None,
+    joined: pa.Table | None = None,
     engine: EngineName = "duckdb",
     inputs: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Select from the artifacts "records" in `folders` into `out`, an artifact "records" again; with `split_options`, split too.
 
-    `names`, `inspection`: see `selection.select`. `species`: scientificName and family of the checklist's accepted species, for
-    coverage. `inputs`: hashes of what these three were made from. The engine changes no row, and so isn't part of the plan.
+    `names`, `inspection`: see `selection.select`; `paths`: image_id and path of pictures that were fetched; `joined`: see
+    `splits.assign`; `inputs`: hashes of what these were made from. The engine changes no row, and so isn't part of the plan.
     """
     hashes = {f"records {number}": hash_of(folder) for number, folder in enumerate(folders, 1)} | dict(inputs or {})
     recipe = {"selection": _plain(asdict(options)), "split": None if split_options is None else asdict(split_options)}
@@ -53,11 +55,24 @@ def write_selection(
         selection = select(opened, options, names=names, inspection=inspection, dropped=aside)
     _replace(aside, out / "dropped.parquet")
     shutil.rmtree(out / "spill", ignore_errors=True)  # DuckDB makes it when memory runs out
-    observations = Observations(selection.table, _rejected(folders), selection.repaired)
+    table = selection.table if paths is None else _with_paths(selection.table, paths)
+    observations = Observations(table, _rejected(folders), selection.repaired)
+    counts = {}
     if split_options is not None:
-        observations = split(observations, split_options)
-    _write_tables(out, selection, observations, species, options)
-    return finish(out, plan, counts=observations.counts() | {f"step: {step.step}": step.kept for step in selection.flow})
+        assigned = assign(observations, split_options, joined=joined)
+        write_parquet(out / "split.parquet", assigned.table)
+        observations = with_split(observations, assigned.table["split"])
+        counts = {f"split: {fact}": number for fact, number in assigned.counts.items()}
+    _write_tables(out, selection, observations)
+    counts |= observations.counts() | {f"step: {step.step}": step.kept for step in selection.flow}
+    return finish(out, plan, counts=counts)
+
+
+def _with_paths(table: pa.Table, paths: pa.Table) -> pa.Table:
+    """A fetched file goes before the path that a record has."""
+    fetched = paths["path"].combine_chunks().take(pc.index_in(table["image_id"], paths["image_id"].combine_chunks()))
+    column = table.schema.get_field_index("path")
+    return table.set_column(column, table.schema.field(column), pc.coalesce(fetched, table["path"]))
 
 
 def _replace(written: Path, place: Path) -> None:
@@ -71,23 +86,13 @@ def _rejected(folders: Iterable[Path]) -> pa.Table:
     return pa.concat_tables([pq.read_table(folder / "rejected.parquet") for folder in folders])
 
 
-def _write_tables(
-    out: Path, selection: Selection, observations: Observations, species: pa.Table | None, options: SelectionOptions
-) -> None:
+def _write_tables(out: Path, selection: Selection, observations: Observations) -> None:
     write_parquet(out / "observations.parquet", observations.table)
     write_parquet(out / "rejected.parquet", observations.rejected)
+    write_parquet(out / "counts.parquet", selection.counts)
     write_json(out / "flow.json", [asdict(step) for step in selection.flow])
     if selection.hosts is not None:
-        _write_csv(out / "hosts.csv", selection.hosts.table())
-    if species is not None:
-        covered = coverage(species, selection.counts, selection.table)
-        _write_csv(out / "coverage.csv", covered)
-        _write_csv(out / "coverage_by_family.csv", by_family(covered, options.min_images))
-
-
-def _write_csv(path: Path, table: pa.Table) -> None:
-    with open_atomically(path) as file:
-        pyarrow.csv.write_csv(table, file)
+        write_csv(out / "hosts.csv", selection.hosts.table())
 
 
 def flow_lines(flow: Sequence[Step] | Sequence[Mapping[str, Any]]) -> list[str]:

@@ -25,9 +25,10 @@ from taxakey.errors import BadInput, BadRecords
 from taxakey.records.engines import Engine
 from taxakey.records.hosts import Choice, HostOptions, choose_hosts
 from taxakey.records.licences import CODES, licence_code
+from taxakey.records.matches import DELIVERED, Matches
 from taxakey.records.table import SCHEMA
 
-GIVEN = ("givenName", "givenAuthorship", "givenKingdom")
+GIVEN = tuple(DELIVERED.values())
 _OF_CHECKLIST = ("scientificName", "scientificNameAuthorship", "taxonID", "kingdom", "family", "genus")
 NAMES = pa.schema([(name, pa.string()) for name in (*GIVEN, *_OF_CHECKLIST, "reason")])
 """What a checklist says to each distinct delivered name ("": not given): the accepted taxon, or why there is none."""
@@ -89,9 +90,19 @@ class Selection:
 
 
 def given_names(engine: Engine) -> pa.Table:
-    """Distinct delivered names of the table "observations": columns of `GIVEN` and how many images have each."""
-    given = ", ".join(f"{cell} as {_quoted(name)}" for cell, name in zip(_GIVEN_CELLS, GIVEN, strict=True))
-    return engine.fetch(f"select {given}, count(*) as images from observations o group by {', '.join(_GIVEN_CELLS)}")
+    """Distinct delivered names of the table "observations": the columns that `match_names` takes, and the rows of each as count."""
+    cells = ", ".join(f"o.{_quoted(name)}" for name in DELIVERED)
+    return engine.fetch(f"select {cells}, count(*) as count from observations o group by {cells}")
+
+
+def names_of(matches: Matches) -> pa.Table:
+    """Columns of `NAMES` from what became of the names."""
+    matched = matches.matched.drop_columns("taxonID").rename_columns({"acceptedNameUsageID": "taxonID"})
+    reasons = pc.binary_join_element_wise(matches.unmatched["matchType"], matches.unmatched["reason"], ": ")
+    unmatched = matches.unmatched.select(GIVEN).append_column("reason", reasons)
+    table = pa.concat_tables([matched, unmatched], promote_options="default").select(NAMES.names)
+    columns = [pc.fill_null(table[name], "") if name in GIVEN else table[name] for name in NAMES.names]
+    return pa.table(columns, names=NAMES.names).cast(NAMES)
 
 
 def select(
@@ -212,7 +223,7 @@ def _allowed_licences(engine: Engine, codes: Sequence[str]) -> pa.Table:
 
 # ---- the SQL ----
 
-_GIVEN_CELLS = ('o."scientificName"', "coalesce(o.\"scientificNameAuthorship\", '')", "coalesce(o.kingdom, '')")
+_GIVEN_CELLS = tuple(f"coalesce(o.\"{name}\", '')" for name in DELIVERED)
 _HOST = "lower(coalesce(split_part(split_part(o.identifier, '://', 2), '/', 1), ''))"
 _ROW = 'o.image_id, o."occurrenceID", o."scientificName"'
 

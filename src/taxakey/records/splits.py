@@ -103,7 +103,7 @@ class Assignment:
 def split(observations: Observations, options: SplitOptions | None = None, *, joined: pa.Table | None = None) -> Observations:
     """Fill the column `split`, stratified by scientificName; see `assign`."""
     found = assign(observations, options, joined=joined)
-    return _with_split(observations, found.table["split"])
+    return with_split(observations, found.table["split"])
 
 
 def assign(observations: Observations, options: SplitOptions | None = None, *, joined: pa.Table | None = None) -> Assignment:
@@ -148,10 +148,11 @@ def use_fold(observations: Observations, assignment: pa.Table, fold: int) -> Obs
     if folds < 3 or not 0 <= fold < folds:
         raise BadInput(f"fold {fold} of {folds} can't be used; 3 or more folds are needed (option folds), counted from 0")
     side = pc.if_else(pc.equal(numbers, fold), "test", pc.if_else(pc.equal(numbers, (fold + 1) % folds), "validation", "train"))
-    return _with_split(observations, pc.coalesce(side, assignment["split"]))
+    return with_split(observations, pc.coalesce(side, assignment["split"]))
 
 
-def _with_split(observations: Observations, sides: pa.ChunkedArray) -> Observations:
+def with_split(observations: Observations, sides: pa.ChunkedArray) -> Observations:
+    """The observations with `sides` [N] as their column split."""
     table = observations.table
     column = table.schema.get_field_index("split")
     return observations.replace(table.set_column(column, table.schema.field("split"), sides))
