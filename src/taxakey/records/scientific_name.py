@@ -77,11 +77,12 @@ _CLEANING = (
     (r"[_\s\p{Z}]+", " "),
     (r"[‘’`´“”\"]", "'"),
     (r" *[(\[](?:incl|excl|syn)\b.*$", ""),
-    (r"\bnotho(subsp|ssp|var|f|fo|subspecies|forma)\b(\.?) *×?", r"\1\2 × "),
+    (r"\bn(?:otho)?(subsp|ssp|var|f|fo|subspecies|forma)\b(\.?) *×?", r"\1\2 × "),
     (r"\bnothosp\.? ", "× "),
     (r"^[xX] |^x(\p{Lu})", r"× \1"),
     (r" [xX] ", " × "),
     (r" *× *", " × "),
+    (r" *\([^()]*×[^()]*\) *$", ""),  # the parents of a hybrid that has a name
     (r"  +", " "),
     (r" (?:et|and|und) ", " & "),
     (rf"( \(?\p{{Lu}}[^ ]*) (?:f|fil)\.({_SENIOR})", "\\1\u00a0f.\\2"),  # a son, and no form
@@ -90,12 +91,12 @@ _CLEANING = (
     (r",? (?:nec|non) .*$", ""),
     (rf" (?:sub|{_MARKERS})\.?$", ""),
     (r"^(\S+ [\p{Ll}-]{5,})\.$", r"\1"),
-    (r" (st)\. ?-?(\p{Ll}+\b[^.])", r" \1-\2"),  # Nesoluma st.-johnianum
+    (r" st\. ?-?(\p{Ll}{3,})", r" st-\1"),  # Nesoluma st.-johnianum
     (r"^ +| +$", ""),
 )
 _MISAPPLIED = r",? (?:sensu|sec\.|auctt?\b|auctorum)(?:[ .].*)?$"
 _DOUBT = r" (?:cf|aff|nr|prope)\.? | ?\?"
-_AGGREGATE = r",? (?:agg|aggr|s\. ?agg)\.?( |$)"
+_AGGREGATE = r",? (?:agg|aggr|s\. ?agg|group|grp|complex)\.?( |$)"
 
 _NAME = (
     r"^(?P<genus_sign>[×+] )?(?P<genus>\p{L}[\p{L}\p{Mn}-]+)(?: \(\p{Lu}[\p{L}-]+\.?\))?"
