@@ -111,6 +111,8 @@ def first_word(words: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def key_within_genus(words: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The genus as it is and the spelling key of the rest."""
+    """The genus as it is and the spelling key of the rest. Epithets recur, so that each is looked at once."""
     parts = pc.split_pattern(words, " ", max_splits=1)
-    return pc.binary_join_element_wise(pc.list_element(parts, 0), spelling_key(pc.list_element(parts, 1)), " ")
+    rest = pc.list_element(parts, 1).combine_chunks().dictionary_encode()
+    keys = spelling_key(pa.chunked_array([rest.dictionary])).combine_chunks().take(rest.indices)
+    return pc.binary_join_element_wise(pc.list_element(parts, 0), pa.chunked_array([keys]), " ")

@@ -165,12 +165,13 @@ def fold(words: pa.ChunkedArray) -> pa.ChunkedArray:
     >>> fold(pa.chunked_array([["Isoëtes", "ångermannica"]])).to_pylist()
     ['isoetes', 'angermannica']
     """
-    text = pc.utf8_lower(words)
-    if pc.all(pc.string_is_ascii(text), min_count=0).as_py():
-        return text
+    text = pc.utf8_lower(words).combine_chunks()
+    marked = pc.fill_null(pc.invert(pc.string_is_ascii(text)), False)  # few, and the rest is slow
+    some = text.filter(marked)
     for letter, letters in LETTERS.items():
-        text = pc.replace_substring(text, letter, letters)
-    return pc.replace_substring_regex(pc.utf8_normalize(text, "NFKD"), r"\p{Mn}", "")
+        some = pc.replace_substring(some, letter, letters)
+    some = pc.replace_substring_regex(pc.utf8_normalize(some, "NFKD"), r"\p{Mn}", "")
+    return pa.chunked_array([pc.replace_with_mask(text, marked, some)])
 
 
 def normal_rank(ranks: pa.ChunkedArray) -> pa.ChunkedArray:
