@@ -28,7 +28,7 @@ def audit(
         Path | None, typer.Option(help="Folder that `taxakey inspect` wrote: hashes of the original files.")
     ] = None,
     was_it_there: Annotated[list[Path] | None, typer.Option(help="A file: in which part was this picture? Repeatable.")] = None,
-    near_distance: Annotated[int, typer.Option(help="Bits of 256 in which the hashes of near duplicates may differ.")] = 32,
+    near_distance: Annotated[int, typer.Option(help="Bits of 256 in which the hashes of near duplicates may differ.")] = 24,
     cell_degrees: Annotated[float, typer.Option(help="Edge of a place, for pictures of the same place and date.")] = 0.1,
     fail_on: Annotated[
         FailOn, typer.Option(help="leaks: exit status 3 where a part has seen pictures of another.")

@@ -14,7 +14,7 @@ def inspect(
     pictures: Annotated[
         Path | None, typer.Option(help="Folder that `taxakey fetch` wrote, for pictures that have no file.")
     ] = None,
-    near_distance: Annotated[int, typer.Option(help="Bits of 256 in which the hashes of near duplicates may differ.")] = 32,
+    near_distance: Annotated[int, typer.Option(help="Bits of 256 in which the hashes of near duplicates may differ.")] = 24,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads; by default as many as there are cores.")] = None,
 ) -> None:
     """Hash and measure every picture: duplicates, size, sharpness, exposure, colour cast; an interrupted run goes on.

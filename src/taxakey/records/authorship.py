@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from rapidfuzz.distance import Levenshtein
+from rapidfuzz.distance import OSA
 
 from taxakey.records.scientific_name import LETTERS
 
@@ -93,7 +93,7 @@ def _same_person(one: _Person, other: _Person) -> bool:
     short, long = sorted((one, other), key=lambda person: len(person.surname))
     if short.cut and short.surname[0] == long.surname[0] and _contracts(short.surname, long.surname):
         return True
-    return min(len(short.surname), len(long.surname)) > 4 and Levenshtein.normalized_similarity(short.surname, long.surname) >= 0.8
+    return min(len(short.surname), len(long.surname)) > 4 and OSA.normalized_similarity(short.surname, long.surname) >= 0.8
 
 
 def _lost_letters_apart(one: str, other: str) -> bool:

@@ -14,15 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from rapidfuzz.distance import OSA
 
 from taxakey.records.authorship import compare_authors
 from taxakey.records.checklist import Checklist
 from taxakey.records.nearest import Index, allowed_distance, key_within_genus
+from taxakey.records.scientific_name import INFRASPECIFIC_RANKS
 from taxakey.records.spelling import spelling_key
 
 AGREEMENTS = ("equal", "compatible", "unknown", "differs")
 """Of authors, in the order of the codes in `Pairs.author_P`."""
 
+_FEW = 3
 _KINGDOMS = {"metazoa": "animalia", "viridiplantae": "plantae", "archaeplastida": "plantae", "incertae sedis": None}
 
 
@@ -99,6 +102,18 @@ class Search:
         theirs = self.checklist.table["family"].take(pa.array(pairs.row_P))
         return pairs.keep(pc.fill_null(pc.equal(mine, theirs), True).to_numpy())
 
+    def elsewhere(self, names: pa.Table) -> Pairs:
+        """Species with the same epithet in any genus, where these are few or the authors agree: a name may have moved there."""
+        rest = spelling_key(pc.list_element(pc.split_pattern(names["words"], " ", max_splits=1), 1))
+        pairs = self._joined(names, rest, self._epithets)
+        _, place, number = np.unique(pairs.name_P, return_inverse=True, return_counts=True)
+        return pairs.keep((number[place] <= _FEW) | (pairs.author_P < AGREEMENTS.index("unknown")))
+
+    @cached_property
+    def _epithets(self) -> pa.Table:
+        keys = pc.list_element(pc.split_pattern(self._spellings["key"], " ", max_splits=1), 1)
+        return self._rows.set_column(1, "key", keys)
+
     def near_enough(self, pairs: Pairs, names: pa.Table) -> NDArray[np.bool_]:
         """Mask [P] of pairs of one genus whose every word is within the limits for its length and the authors' agreement."""
         mine = _of(names, pairs.name_P, "words").to_pylist()
@@ -134,7 +149,8 @@ class Search:
             name_P = names["number"].to_numpy()[name_P]
         rows = self.checklist.table.select(["hybrid", "taxonRank", "scientificNameAuthorship"]).take(pa.array(row_P))
         sign_P = pc.not_equal(_of(names, name_P, "hybrid"), rows["hybrid"])
-        rank_P = pc.fill_null(pc.not_equal(_of(names, name_P, "rank"), rows["taxonRank"]), False)
+        ranks = [_infraspecific(rank) for rank in (_of(names, name_P, "rank"), rows["taxonRank"])]
+        rank_P = pc.fill_null(pc.not_equal(*ranks), False)
         author_P = _agreements(_of(names, name_P, "author"), rows["scientificNameAuthorship"])
         flags = [column.to_numpy().astype(np.int64) for column in (sign_P, rank_P)]
         elsewhere = pc.not_equal(_of(names, name_P, "kingdom"), self._kingdom.take(pa.array(row_P)))
@@ -149,6 +165,11 @@ def normal_kingdom(kingdoms: pa.ChunkedArray) -> pa.ChunkedArray:
     return text
 
 
+def _infraspecific(ranks: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Only ranks below species are compared: lists also write "hybrid" or "nothospecies" for a species."""
+    return pc.if_else(pc.is_in(ranks, pa.array(INFRASPECIFIC_RANKS)), ranks, None)
+
+
 def _of(names: pa.Table, name_P: NDArray[np.int64], column: str) -> pa.ChunkedArray:
     """A column of the delivered names for each pair; `names` is sorted by number."""
     return names[column].take(pa.array(np.searchsorted(names["number"].to_numpy(), name_P)))
@@ -161,8 +182,6 @@ def _agreements(mine: pa.ChunkedArray, theirs: pa.ChunkedArray) -> NDArray[np.in
 
 
 def _edits(one: str, other: str) -> int:
-    from rapidfuzz.distance import OSA
-
     return int(OSA.distance(one, other))
 
 

@@ -103,7 +103,7 @@ def make_checklist(delivered: Delivered, name: str) -> Checklist:
         "accepted": pa.array(accepted_N, pa.int32()),
         "species": pa.array(species_N, pa.int32()),
     }
-    table = pa.table([fields[field.name] for field in SCHEMA], schema=SCHEMA)
+    table = pa.table([fields[field.name] for field in SCHEMA], schema=SCHEMA).combine_chunks()  # rows are taken from it
     counts["names"] = len(table)
     counts |= Counter({pair["values"]: pair["counts"] for pair in pc.value_counts(links).to_pylist()})
     vernacular = delivered.vernacular.cast(_VERNACULAR) if delivered.vernacular is not None else _VERNACULAR.empty_table()
@@ -175,6 +175,7 @@ def _parts(
 ) -> pa.Table:
     columns = dict.fromkeys(PARSED.names, nothing)
     epithet, below = raw["specificEpithet"], raw.get("infraspecificEpithet", nothing)
+    epithet = pc.replace_substring(epithet, " ", "-")  # Hymenophyllum le ratii
     columns |= {"genus": genus, "epithet": epithet, "infraspecific": below, "hybrid": hybrid}
     columns["rank"] = pc.if_else(pc.is_valid(below), rank, pc.if_else(pc.is_valid(epithet), "species", None))
     return pa.table([columns[field.name] for field in PARSED], schema=PARSED)

@@ -10,6 +10,7 @@ Shapes: N distinct delivered names, P pairs of one of them and a row of the chec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -224,7 +225,11 @@ class _Matching:
             species = self.checklist.table["species"][row].as_py() >= 0
             self.type_N[number] = MATCH_TYPES.index("unmatched")
             self.reasons[number] = (PRO_PARTE if species else NO_PARENT) if accepted else links[row].as_py()
+            self.candidates[int(number)] = [row]
         left = self._queries(self.open_N)
+        genera = pc.list_element(pc.split_pattern(left["words"], " ", max_splits=1), 0)
+        moved = self.search.elsewhere(left.filter(pc.invert(pc.is_in(genera, self.search.index.genus.dictionary))))
+        self._note_candidates(moved, moved.author_P)
         kingdom = left.set_column(5, "kingdom", pa.chunked_array([pa.nulls(len(left), pa.string())]))
         elsewhere = {int(number) for number in self.search.exact(kingdom).name_P}
         for number, words in zip(left["number"].to_pylist(), left["words"].to_pylist(), strict=True):
@@ -263,15 +268,17 @@ class _Matching:
         columns = self._delivered(numbers) | {
             "reason": pa.array([self.reasons[number] for number in numbers], pa.string()),
             "taxonID": pc.if_else(pa.array(rows >= 0), ids, None),
-            "candidates": pa.array([self._shown(self.candidates.get(int(number), [])) for number in numbers], pa.string()),
+            "candidates": self._candidates(numbers),
         }
         return pa.table([columns[field.name] for field in UNMATCHED], schema=UNMATCHED)
 
-    def _shown(self, rows: list[int]) -> str | None:
+    def _candidates(self, numbers: NDArray[np.int64]) -> pa.Array:
         """Candidates as text: "Poa annua L. (accepted, 435194) | …"."""
-        some = self.checklist.table.take(pa.array(rows, pa.int64()))
+        rows = [self.candidates.get(int(number), []) for number in numbers]
+        some = self.checklist.table.take(pa.array([row for of_one in rows for row in of_one], pa.int64()))
         facts = zip(_labels(some), some["link"].to_pylist(), some["taxonID"].to_pylist(), strict=True)
-        return " | ".join(f"{label} ({link}, {taxon})" for label, link, taxon in facts) or None
+        texts = iter([f"{label} ({link}, {taxon})" for label, link, taxon in facts])
+        return pa.array([" | ".join(islice(texts, len(of_one))) or None for of_one in rows], pa.string())
 
 
 # ---- groups of pairs; `name_P` is sorted ----

@@ -72,24 +72,24 @@ class Index:
 
     def in_genus(self, words: Sequence[str], genera: Sequence[str]) -> Iterator[tuple[int, int, int]]:
         """(name, row, edits) of the nearest names in each delivered name's own genus, the nearest first."""
-        members: dict[str, list[int]] = {}
-        for number, genus in enumerate(genera):
-            members.setdefault(genus, []).append(number)
-        for genus, numbers in members.items():
-            rows = self.rows_of(genus)
-            texts = self.words.take(pa.array(rows)).to_pylist()
-            for number in numbers:
-                yield from self._nearest(number, words[number], genus, rows, texts)
+        groups: dict[tuple[str, int], list[int]] = {}
+        for number, (text, genus) in enumerate(zip(words, genera, strict=True)):
+            groups.setdefault((genus, text.count(" ")), []).append(number)
+        for (genus, spaces), numbers in groups.items():
+            rows, texts = self._of_rank(genus, spaces)
+            for number in numbers if texts else ():
+                query = words[number][len(genus) + 1 :]
+                found = process.extract(query, texts, scorer=OSA.normalized_similarity, score_cutoff=_NEAR, limit=_LOOKED_AT)
+                for text, _, place in found:
+                    yield number, int(rows[place]), int(OSA.distance(query, text))
 
-    def _nearest(
-        self, number: int, words: str, genus: str, rows: NDArray[np.int64], texts: Sequence[str]
-    ) -> Iterator[tuple[int, int, int]]:
-        spaces, behind = words.count(" "), len(genus) + 1
-        of_this_rank = {place: text[behind:] for place, text in enumerate(texts) if text.count(" ") == spaces}
-        query = words[behind:]
-        found = process.extract(query, of_this_rank, scorer=OSA.normalized_similarity, score_cutoff=_NEAR, limit=_LOOKED_AT)
-        for text, _, place in found:
-            yield number, int(rows[place]), OSA.distance(query, text)
+    def _of_rank(self, genus: str, spaces: int) -> tuple[NDArray[np.int64], list[str]]:
+        """Rows of a genus whose names have so many spaces, and what stands behind the genus."""
+        rows = self.rows_of(genus)
+        words = self.words.take(pa.array(rows))
+        same = pc.equal(pc.count_substring(words, " "), spaces).to_numpy()
+        texts = pc.utf8_slice_codeunits(words.filter(pa.array(same)), len(genus) + 1)
+        return rows[same], texts.to_pylist()
 
     def near_genera(self, genera: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
         """Genera of the checklist within two edits (one below eight letters) of each that it doesn't hold, with the edits."""
@@ -111,6 +111,8 @@ def first_word(words: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def key_within_genus(words: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The genus as it is and the spelling key of the rest."""
+    """The genus as it is and the spelling key of the rest. Epithets recur, so that each is looked at once."""
     parts = pc.split_pattern(words, " ", max_splits=1)
-    return pc.binary_join_element_wise(pc.list_element(parts, 0), spelling_key(pc.list_element(parts, 1)), " ")
+    rest = pc.list_element(parts, 1).combine_chunks().dictionary_encode()
+    keys = spelling_key(pa.chunked_array([rest.dictionary])).combine_chunks().take(rest.indices)
+    return pc.binary_join_element_wise(pc.list_element(parts, 0), pa.chunked_array([keys]), " ")

@@ -77,11 +77,12 @@ _CLEANING = (
     (r"[_\s\p{Z}]+", " "),
     (r"[‘’`´“”\"]", "'"),
     (r" *[(\[](?:incl|excl|syn)\b.*$", ""),
-    (r"\bnotho(subsp|ssp|var|f|fo|subspecies|forma)\b(\.?) *×?", r"\1\2 × "),
+    (r"\bn(?:otho)?(subsp|ssp|var|f|fo|subspecies|forma)\b(\.?) *×?", r"\1\2 × "),
     (r"\bnothosp\.? ", "× "),
     (r"^[xX] |^x(\p{Lu})", r"× \1"),
     (r" [xX] ", " × "),
     (r" *× *", " × "),
+    (r" *\([^()]*×[^()]*\) *$", ""),  # the parents of a hybrid that has a name
     (r"  +", " "),
     (r" (?:et|and|und) ", " & "),
     (rf"( \(?\p{{Lu}}[^ ]*) (?:f|fil)\.({_SENIOR})", "\\1\u00a0f.\\2"),  # a son, and no form
@@ -90,12 +91,12 @@ _CLEANING = (
     (r",? (?:nec|non) .*$", ""),
     (rf" (?:sub|{_MARKERS})\.?$", ""),
     (r"^(\S+ [\p{Ll}-]{5,})\.$", r"\1"),
-    (r" (st)\. ?-?(\p{Ll}+\b[^.])", r" \1-\2"),  # Nesoluma st.-johnianum
+    (r" st\. ?-?(\p{Ll}{3,})", r" st-\1"),  # Nesoluma st.-johnianum
     (r"^ +| +$", ""),
 )
 _MISAPPLIED = r",? (?:sensu|sec\.|auctt?\b|auctorum)(?:[ .].*)?$"
 _DOUBT = r" (?:cf|aff|nr|prope)\.? | ?\?"
-_AGGREGATE = r",? (?:agg|aggr|s\. ?agg)\.?( |$)"
+_AGGREGATE = r",? (?:agg|aggr|s\. ?agg|group|grp|complex)\.?( |$)"
 
 _NAME = (
     r"^(?P<genus_sign>[×+] )?(?P<genus>\p{L}[\p{L}\p{Mn}-]+)(?: \(\p{Lu}[\p{L}-]+\.?\))?"
@@ -164,12 +165,13 @@ def fold(words: pa.ChunkedArray) -> pa.ChunkedArray:
     >>> fold(pa.chunked_array([["Isoëtes", "ångermannica"]])).to_pylist()
     ['isoetes', 'angermannica']
     """
-    text = pc.utf8_lower(words)
-    if pc.all(pc.string_is_ascii(text), min_count=0).as_py():
-        return text
+    text = pc.utf8_lower(words).combine_chunks()
+    marked = pc.fill_null(pc.invert(pc.string_is_ascii(text)), False)  # few, and the rest is slow
+    some = text.filter(marked)
     for letter, letters in LETTERS.items():
-        text = pc.replace_substring(text, letter, letters)
-    return pc.replace_substring_regex(pc.utf8_normalize(text, "NFKD"), r"\p{Mn}", "")
+        some = pc.replace_substring(some, letter, letters)
+    some = pc.replace_substring_regex(pc.utf8_normalize(some, "NFKD"), r"\p{Mn}", "")
+    return pa.chunked_array([pc.replace_with_mask(text, marked, some)])
 
 
 def normal_rank(ranks: pa.ChunkedArray) -> pa.ChunkedArray:
