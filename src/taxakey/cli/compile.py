@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from taxakey.artifacts import Manifest
+    from taxakey.dataset.compilation import Compilation
     from taxakey.dataset.recipe import DatasetRecipe
-    from taxakey.records.checklist import Checklist
 
 GBIF = "gbif:"
 
@@ -26,13 +25,14 @@ def compile_dataset(
 ) -> None:
     """Make a dataset that could be published, from downloads and a checklist, with an account of every record that isn't in it.
 
-    Every stage is an artifact in OUT and a command of its own; an interrupted run goes on where it stopped. Pictures that could
-    not be fetched are tried again by `taxakey fetch`.
+    Every stage is a folder in OUT; an interrupted run goes on where it stopped, and a further run tries again what could not be
+    fetched, unless the dataset is finished.
 
     Example: taxakey compile recipes/naflora.yaml work/naflora
     """
     from dataclasses import replace
 
+    from taxakey.dataset.compilation import Compilation
     from taxakey.dataset.recipe import read_dataset_recipe
 
     wanted = read_dataset_recipe(recipe)
@@ -43,76 +43,72 @@ def compile_dataset(
     def say(step: str) -> None:
         print(f"\n[{time.monotonic() - begun:4.0f} s] {step}", flush=True)
 
-    _Compilation(wanted, out, workers, say).run()
+    compilation = Compilation(wanted, out, workers=workers)
+    say(f"sources: {', '.join(wanted.sources)}")
+    sources = list(_local(wanted, out))
+    for step, stage in _stages(compilation, sources):
+        say(step)
+        _tell(stage())
+    say("the account")
+    _account(compilation)
     say("done")
 
 
-class _Compilation:
-    """The stages in their order; each writes the folder that is named after it."""
+def _local(recipe: DatasetRecipe, out: Path) -> Iterator[Path]:
+    """The sources as files; what GBIF has ready is fetched first."""
+    from taxakey.records.gbif.fetching import fetch
+    from taxakey.records.gbif.service import Gbif
 
-    def __init__(self, recipe: DatasetRecipe, out: Path, workers: int | None, say: Callable[[str], None]) -> None:
-        self.recipe, self.out, self.workers, self.say = recipe, out, workers, say
+    for source in recipe.sources:
+        if source.startswith(GBIF):
+            service = Gbif()
+            yield fetch(service, service.wait(source.removeprefix(GBIF)), out / "downloads")
+        else:
+            yield Path(source)
 
-    def run(self) -> None:
-        self.records()
-        checklist = self.names()
-        self.candidates(checklist)
-        self.pictures()
-        self.selection(checklist)
-        self.dataset()
-        self.accounts()
 
-    def records(self) -> None:
-        from taxakey.artifacts import Plan
-        from taxakey.progress import working
-        from taxakey.records.sources import read_sources, source_hash
+def _stages(compilation: Compilation, sources: list[Path]) -> Iterator[tuple[str, Callable[[], Manifest | None]]]:
+    yield "records", lambda: compilation.records(sources)
+    if compilation.recipe.checklist is not None:
+        yield f"names, by {compilation.recipe.checklist}", compilation.names
+    yield "candidates: rules of records, hosts, numbers", compilation.candidates
+    if compilation.recipe.fetch is not None:
+        yield "fetching pictures", compilation.pictures
+    yield "looking at every picture", compilation.inspection
+    yield "selection: rules of pictures, duplicates, numbers, parts", compilation.selected
+    yield "dataset: shards of pictures", compilation.dataset
+    yield "audit", compilation.audit
 
-        self.say(f"records from {', '.join(self.recipe.sources)}")
-        paths = [self._fetched_from_gbif(source) for source in self.recipe.sources]
-        plan = Plan("records", {f"source {number}": source_hash(path) for number, path in enumerate(paths, 1)})
-        if not self._is_finished("records"):
-            with working("reading"):
-                observations = read_sources(paths)
-            observations.write(self.out / "records", plan)
-        self._count("records", ("images", "observations", "species", "rejected"))
 
-    def names(self) -> Checklist | None:
-        from taxakey.artifacts import Plan, hash_of
-        from taxakey.records.checklist import read_checklist
-        from taxakey.records.engines import open_engine
-        from taxakey.records.matching import match_names
-        from taxakey.records.selection import given_names
+def _tell(manifest: Manifest | None) -> None:
+    for fact, number in (manifest.counts if manifest else {}).items():
+        typer.echo(f"{number:>12,}  {fact}")
 
-        if self.recipe.checklist is None:
-            return None
-        self.say(f"names against {self.recipe.checklist}")
-        checklist = read_checklist(self.recipe.checklist)
-        with open_engine(self.recipe.engine) as engine:
-            engine.read("observations", [self.out / "records" / "observations.parquet"])
-            given = given_names(engine)
-        from dataclasses import asdict
 
-        inputs = {"records": hash_of(self.out / "records"), "checklist": hash_of(self.recipe.checklist)}
-        plan = Plan("names", inputs, asdict(self.recipe.names))
-        match_names(given, checklist, self.recipe.names).write(self.out / "names", plan, checklist=checklist.counts)
-        self._count("names", None)
-        return checklist
+def _account(compilation: Compilation) -> None:
+    from taxakey.records.selected import flow_lines
+    from taxakey.report.exploration_page import write_exploration
 
-    def candidates(self, checklist: Checklist | None) -> None:
-        """First selection, before anything is fetched: rules of records, hosts, and a cap."""
-        self.say("candidates: rules of records, hosts and numbers")
-        self._select([self.out / "records"], "candidates", checklist, last=False)
+    flow = compilation.account()
+    for line in flow_lines(flow):
+        typer.echo(line)
+    typer.echo(f"exploration: {write_exploration(compilation.place('dataset'), compilation.place('exploration'))}")
+    if compilation.recipe.citation is not None:
+        _publish(compilation)
 
-    def pictures(self) -> None:
-        from taxakey.cli.fetch import summarise
-        from taxakey.dataset.fetch import fetch
-        from taxakey.dataset.inspection import inspect
 
-        if self.recipe.fetch is not None:
-            self.say("fetching pictures")
-            counts = fetch(self.out / "candidates", self.out / "pictures", self.recipe.fetch).counts
-            summarise(counts, self.out / "pictures")
-        self.say("looking at every picture")
-        pictures = None if self.recipe.fetch is None else self.out / "pictures"
-        inspect(self.out / "candidates", self.out / "inspection", self.recipe.inspection, pictures=pictures, workers=self.workers)
-        self._count("inspection", None)
+def _publish(compilation: Compilation) -> None:
+    from taxakey.report.publication import PublicationOptions, publish
+
+    recipe = compilation.recipe
+    assert recipe.citation is not None
+    more: Mapping[str, Path] = {"halves": compilation.place("selected") / "split.parquet"} if recipe.split.halves else {}
+    options = PublicationOptions(
+        recipe.citation, records=compilation.place("records"), flow=compilation.out / "flow.json", also=recipe.also,
+        solution=compilation.place("solution") if recipe.also else None, **(more if recipe.also else {}),
+    )  # fmt: skip
+    manifest = publish(compilation.place("dataset"), compilation.place("publication"), options)
+    _tell(manifest)
+    for note in manifest.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"publication: {compilation.place('publication')}")

@@ -65,6 +65,12 @@ class Checklist:
     def __len__(self) -> int:
         return self.table.num_rows
 
+    def accepted_species(self) -> pa.Table:
+        """scientificName and family of the accepted species, one row a name."""
+        rows = self.table.filter(pc.equal(self.table["species"], pa.array(range(len(self)), pa.int32())))
+        families = rows.group_by("scientificName", use_threads=False).aggregate([("family", "min")])
+        return families.rename_columns(["scientificName", "family"])
+
     def vernacular_names(self, language: str) -> dict[str, str]:
         """taxonID -> the first vernacular name in a language, given as the checklist writes it ("en", "English")."""
         wanted = self.vernacular.filter(pc.equal(pc.utf8_lower(self.vernacular["language"]), language.lower()))

@@ -18,7 +18,7 @@ from typing import IO, Literal
 import pyarrow as pa
 
 from taxakey.errors import BadRecords
-from taxakey.records.delimited import Dialect, first_rows, read_delimited
+from taxakey.records.delimited import Dialect, look_at, plain, read_delimited
 
 Format = Literal["WCVP", "Darwin Core", "plain list"]
 Open = Callable[[], IO[bytes]]
@@ -88,8 +88,8 @@ class _Table:
     columns: dict[str, int]
 
     def read(self) -> tuple[pa.Table, int]:
-        table, too_long = read_delimited(self.open, self.dialect, self.columns, self.name)
-        return table, len(too_long)
+        found = read_delimited(self.open, self.dialect, {ours: [place] for ours, place in self.columns.items()}, self.name)
+        return pa.table({ours: plain(found.table[ours]) for ours in self.columns}), len(found.too_long)
 
 
 def read_checklist_files(path: Path | str) -> Delivered:
@@ -180,8 +180,7 @@ def _sniff(name: str, open_file: Open) -> tuple[Dialect, list[str]]:
     delimiter = max("|\t,;", key=lambda mark: line.count(mark.encode()))
     # Lists with | or tabs hold quotation marks as ordinary characters, unless their header is in such marks itself.
     dialect = Dialect(delimiter, '"' if delimiter in ",;" or line.startswith(b'"') else "")
-    rows = first_rows(io.BytesIO(line), dialect, name) if line else []
-    return dialect, [column.strip() for column in rows[0]] if rows else []
+    return dialect, look_at(io.BytesIO(line), dialect, name).header if line else []
 
 
 def _unknown(path: Path, tables: Sequence[_Table]) -> BadRecords:
