@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from small_pictures import noise
 
@@ -60,6 +60,7 @@ class PictureServer(ThreadingHTTPServer):
         self.requests: list[Request] = []
         self.completed: Counter[str] = Counter()
         self.broken: Counter[str] = Counter()
+        self.connections = 0
         self.closing = threading.Event()
         self.url = f"http://{address}:{self.server_port}"
 
@@ -71,6 +72,10 @@ class PictureServer(ThreadingHTTPServer):
         self.closing.set()
         self.shutdown()
         self.server_close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away in the middle is what many of these tests are about."""

@@ -205,6 +205,30 @@ def test_redirects_are_followed_each_asked_by_its_own_name(
     assert other.requests[1].headers["Host"] == other.url.removeprefix("http://")
 
 
+def test_connections_are_kept_whatever_the_answers(
+    server: PictureServer, other: PictureServer, records: MakeUrls, tmp_path: Path
+) -> None:
+    for number in range(40):
+        kinds = (gives(jpeg(number)), status(404), redirects(f"/moved/{number}"), redirects(f"{other.url}/{number}"))
+        server.answers[f"/{number}"] = kinds[number % 4]
+        server.answers[f"/moved/{number}"] = other.answers[f"/{number}"] = gives(jpeg(number))
+    counts = fetch(records([f"{server.url}/{number}" for number in range(40)]), tmp_path / "out", options(per_host=2)).counts
+    assert (counts["pictures"], counts["failures"]) == (30, 10)
+    assert max(server.connections, other.connections) <= 2
+
+
+def test_idle_connections_are_closed_when_there_are_too_many(
+    server: PictureServer, other: PictureServer, records: MakeUrls, tmp_path: Path
+) -> None:
+    """One at a time goes to and fro between two hosts, and only one connection may be kept."""
+    for number in range(6):
+        server.answers[f"/{number}"] = redirects(f"{other.url}/{number}")
+        other.answers[f"/{number}"] = gives(jpeg(number))
+    urls = [f"{server.url}/{number}" for number in range(6)]
+    assert fetch(records(urls), tmp_path / "out", options(per_host=1, concurrency=1)).counts["pictures"] == 6
+    assert min(server.connections, other.connections) == 6
+
+
 def test_nothing_to_fetch_is_a_finished_artifact(make_records: MakeRecords, tmp_path: Path) -> None:
     folder = make_records([(tmp_path / "mine.jpg", "Poa annua", "train")])
     assert fetch(folder, tmp_path / "out", options()).counts["pictures"] == 0
@@ -545,7 +569,7 @@ def test_a_slow_host_holds_up_nobody_else(server: PictureServer, other: PictureS
     server.answers["/robots.txt"] = status(404)
     other.default = gives(PICTURE)
     urls = [f"{server.url}/{number}" for number in range(12)] + [f"{other.url}/{number}" for number in range(60)]
-    fetch(records(urls), tmp_path / "out", options(read_timeout=1.2, deadline=5, attempts=1, per_host=2))
+    fetch(records(urls), tmp_path / "out", options(read_timeout=1.2, deadline=5, attempts=1, per_host=2, host_failures=2))
     assert len(pictures_of(tmp_path / "out")) == 60
     first_stall_ends = server.requests[1].at + 1.2
     assert sum(request.at < first_stall_ends for request in other.requests) == 61

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from taxakey.dataset.fetch.addresses import CheckedBackend, CheckedTransport
+from taxakey.dataset.fetch.addresses import CheckedBackend
+from taxakey.dataset.fetch.connections import CheckedTransport
 from taxakey.dataset.fetch.download import Downloader
 from taxakey.dataset.fetch.hosts import Hosts
 from taxakey.dataset.fetch.journal import Journal
@@ -28,7 +29,7 @@ async def crawl(journal: Journal, out: Path, options: FetchOptions, tick: Tick) 
     resolvers = ThreadPoolExecutor(_RESOLVERS, "name server")
     hosts = Hosts(options, journal.pauses(), journal.remember_pause)
     backend = CheckedBackend(resolvers, private=options.allow_private_addresses, public=options.contact is not None)
-    web = Web(CheckedTransport(backend, options.concurrency), hosts, options)
+    web = Web(CheckedTransport(backend, most_idle=options.concurrency), hosts, options)
     try:
         run = _Run(journal, Downloader(web, Robots(web, options), out, options), hosts, options, tick)
         await run.all_hosts()

@@ -49,8 +49,9 @@ class Downloader:
             partial = self._out / PARTIAL / f"{next(self._numbers)}.partial"
             try:
                 return await self._receive(response, partial)
-            finally:
+            except BaseException:
                 partial.unlink(missing_ok=True)
+                raise
 
     async def _receive(self, response: httpx.Response, partial: Path) -> Fetched:
         digest, size, media_type = hashlib.sha256(), 0, None

@@ -12,7 +12,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 import httpcore
 import httpx
 
-from taxakey.dataset.fetch.addresses import CheckedTransport
+from taxakey.dataset.fetch.connections import CheckedTransport
 from taxakey.dataset.fetch.hosts import Hosts, retry_after
 from taxakey.dataset.fetch.options import FetchOptions
 from taxakey.dataset.fetch.outcomes import NotFetched
