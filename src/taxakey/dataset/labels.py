@@ -63,8 +63,8 @@ def _blocks(text_N42: Boxes) -> list[Boxes]:
 
 def _overlap(frames_N4: NDArray[np.float32]) -> NDArray[np.bool_]:
     low, high = frames_N4[:, None, :2], frames_N4[None, :, 2:]
-    meets = (low < high).all(axis=-1)
-    return meets & meets.T
+    meets_NN = np.all(low < high, axis=-1)
+    return np.logical_and(meets_NN, meets_NN.T)
 
 
 def _connected(near_NN: NDArray[np.bool_]) -> list[NDArray[np.int64]]:

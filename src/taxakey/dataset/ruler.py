@@ -1,8 +1,8 @@
 """The scale of a picture from the scale bar that lies in it: blocks of one centimetre, light and dark in turn.
 
 That is the bar in most pictures of herbarium sheets (0 to 10 cm). A row or column of pixels across its blocks is a sequence of
-equally long runs, flat and of high contrast, which hardly anything else on a sheet is; barcodes, print and leaves aren't. Rulers with
-millimetre ticks only are not read: at the size of pictures for learning, their ticks are one or two pixels apart.
+equally long runs, flat and of high contrast, which hardly anything else on a sheet is; barcodes, print and leaves aren't. Rulers
+with millimetre ticks only are not read: at the size of pictures for learning, their ticks are one or two pixels apart.
 
 Shapes: H, W of the picture; L pixels of a line; R runs. Positions are pixels from the left, or from the top of an upright bar.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -138,7 +139,7 @@ def _longest_even(edges_R: NDArray[np.int64]) -> slice | None:
 
 def _flat(line_L: NDArray[np.uint8], edges_R: NDArray[np.int64]) -> bool:
     """Whether the middles of the runs have two grey levels in turn, far from each other."""
-    middles = [line_L[a + (b - a) // 4 : b - (b - a) // 4].astype(float) for a, b in zip(edges_R, edges_R[1:], strict=False)]
+    middles = [line_L[a + (b - a) // 4 : b - (b - a) // 4].astype(float) for a, b in pairwise(edges_R)]
     levels = np.array([middle.mean() for middle in middles])
     contrast = abs(levels[::2].mean() - levels[1::2].mean())
     spread = max(levels[::2].std(), levels[1::2].std(), max(middle.std() for middle in middles))
