@@ -16,6 +16,9 @@ def build(
         bool,
         typer.Option("--mask-text", help="Fill the text on herbarium sheets with noise (about a second a sheet)."),
     ] = False,
+    mask_labels: Annotated[
+        bool, typer.Option("--mask-labels", help="As --mask-text, and whole blocks of text, stamps and scale bars too.")
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads (processes when masking); by default as many as cores.")
     ] = None,
@@ -28,10 +31,13 @@ def build(
     from taxakey.dataset.build import build as build_dataset
     from taxakey.dataset.masking import MaskOptions
 
-    options = BuildOptions(longest_edge=longest_edge, mask=MaskOptions() if mask_text else None)
+    mask = MaskOptions(what="labels" if mask_labels else "text") if mask_text or mask_labels else None
+    options = BuildOptions(longest_edge=longest_edge, mask=mask)
     counts = build_dataset(records, out, options, workers=workers).counts
     typer.echo(f"train {counts['train']:,}, validation {counts['validation']:,}, test {counts['test']:,} pictures")
     typer.echo(f"{counts['classes']:,} classes")
+    if mask is not None:
+        typer.echo(f"text was masked on {counts['masked']:,} pictures")
     if counts["untrained_species"]:
         typer.echo(f"{counts['untrained_species']:,} species have no training picture and are no classes")
     if counts["failures"]:

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from taxakey.dataset.labels import find_regions
 from taxakey.errors import BadInput, MissingExtra
 
 Picture = NDArray[np.uint8]
@@ -41,7 +42,7 @@ _MOST_CHROMA = 40
 class MaskOptions:
     """What is masked, and how. The defaults were chosen on 50 sheets; docs/LOG.md has the figures of 50 others.
 
-    `what`: "text", or "labels" for whatever encloses text as well (slips, framed labels, stamps, barcodes) and rulers.
+    `what`: "text", or "labels" for blocks of text, stamps, frames and scale bars as a whole (see `labels`).
     `edge`: the detector sees the picture with this longest edge in pixels, but enlarged twice at most; small print needs it.
     `score`: least mean probability of text in a box. `growth`: how far a box is grown beyond the letters' cores, as the ratio of
     area to perimeter (DB's unclip ratio). `largest_box`: a larger one, as a share of the picture, is taken for an error.
@@ -145,8 +146,10 @@ class TextMasker:
 
     def find(self, image_HW3: Picture) -> Boxes:
         """Boxes [N, 4, 2] of all that `what` asks for, in whole pixels of the picture given."""
-        text_N42, _ = self.find_text(image_HW3)
-        return whole_pixels(text_N42, 1.0, image_HW3.shape[:2])
+        boxes_N42, _ = self.find_text(image_HW3)
+        if self.options.what == "labels":
+            boxes_N42 = np.concatenate([boxes_N42, find_regions(image_HW3, boxes_N42)])
+        return whole_pixels(boxes_N42, 1.0, image_HW3.shape[:2])
 
     def __call__(self, detailed_HW3: Picture, stored_HW3: Picture, seed: int) -> tuple[Picture, Boxes] | None:
         """Mask a picture: it with noise in place of text and the boxes [N, 4, 2]; None where it doesn't look like a sheet.
