@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -79,11 +79,16 @@ def records(
         if vernacular is not None:
             observations = with_vernacular(observations, read_vernacular(vernacular, language))
         observations = split(observations, options)
-    recipe = {"columns": columns, "split": {key: value for key, value in asdict(options).items() if key != "seed"}}
+    recipe: dict[str, Any] = {
+        "columns": columns,
+        "split": {key: value for key, value in asdict(options).items() if key != "seed"},
+    }
     inputs = {"source" if not at else f"source {at + 1}": source_hash(path) for at, path in enumerate(sources)}
     if vernacular is not None:
         inputs["vernacular"] = source_hash(vernacular)
         recipe["language"] = language
+    if layout is not None:
+        recipe["layout"] = layout
     finished = kind_of(out) == "records"
     manifest = observations.write(out, Plan("records", inputs, recipe, seed))
     _summarise(manifest.counts, out, finished)
@@ -108,14 +113,14 @@ def _from_gbif(key: str | None, taxa: str | None, basis: list[str], folder: Path
     from taxakey.records.gbif.ordering import order, read_taxon_keys
     from taxakey.records.gbif.service import Gbif, GbifOptions
 
-    service = Gbif(GbifOptions(api=api) if api else None)
-    found = [service.wait(key)] if key is not None else []
-    if taxa is not None:
-        found.append(order(service, read_taxon_keys(taxa), folder, basis))
     files = []
-    for download in found:
-        files.append(fetch(service, download, folder))
-        typer.echo(f"{files[-1]}: {download.citation()}")
+    with Gbif(GbifOptions(api=api) if api else None) as service:
+        found = [service.wait(key)] if key is not None else []
+        if taxa is not None:
+            found.append(order(service, read_taxon_keys(taxa), folder, basis))
+        for download in found:
+            files.append(fetch(service, download, folder))
+            typer.echo(f"{files[-1]}: {download.citation()}")
     return files
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
@@ -83,16 +85,23 @@ def _stream(gbif: Gbif, download: Download, partial: Path) -> bool:
 
 def _write(answer: httpx.Response, file: IO[bytes], download: Download, written: int) -> None:
     total = -(-download.size // _BYTES) if download.size else None
-    pieces = answer.iter_raw(_BYTES)
     try:
-        for piece in progress.track(pieces, f"fetching {download.key}, MB", total=total, done=written // _BYTES):
-            written += len(piece)
-            if download.size is not None and written > download.size:
-                raise DownloadFailed(f"{download.link}: sends more than the {download.size:,} bytes announced; try again later")
-            file.write(piece)
+        done = _megabytes(answer, file, download, written)
+        for _ in progress.track(done, f"fetching {download.key}, MB", total=total, done=written // _BYTES):
+            pass
     finally:
         file.flush()
         os.fsync(file.fileno())
+
+
+def _megabytes(answer: httpx.Response, file: IO[bytes], download: Download, written: int) -> Iterator[None]:
+    """Write the pieces as they come, so that none is lost where they end early; yields once for each MB."""
+    for piece in answer.iter_raw():
+        before, written = written, written + len(piece)
+        if download.size is not None and written > download.size:
+            raise DownloadFailed(f"{download.link}: sends more than the {download.size:,} bytes announced; try again later")
+        file.write(piece)
+        yield from itertools.repeat(None, written // _BYTES - before // _BYTES)
 
 
 def _refuse_too_large(download: Download, folder: Path, there: int) -> None:

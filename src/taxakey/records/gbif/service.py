@@ -68,7 +68,7 @@ class Download:
 
 
 class Gbif:
-    """GBIF's download service. `sleep` is replaced where nobody wants to wait."""
+    """GBIF's download service, a context that closes its connections. `sleep` is replaced where nobody wants to wait."""
 
     def __init__(self, options: GbifOptions | None = None, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self.options = options or GbifOptions()
@@ -79,6 +79,12 @@ class Gbif:
             follow_redirects=True,
             max_redirects=5,
         )
+
+    def __enter__(self) -> Gbif:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
 
     def find(self, key_or_doi: str) -> Download:
         """What GBIF says of a download; raises BadInput where it knows none of that key or DOI."""
