@@ -25,8 +25,8 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The evil records, and enough further species that the table must be paged."""
     root = tmp_path_factory.mktemp("exploration")
     more = [
-        {**rows()[-1], "image_id": f"m{n}", "occurrenceID": f"m{n}", "scientificName": f"Genus number{n:04d}", "family": "Manyaceae",
-         "identifier": f"https://example.org/m{n}.jpg"}
+        {**rows()[-1], "image_id": f"m{n}", "occurrenceID": f"m{n}", "scientificName": f"Genus number{n:04d}",
+         "family": "Manyaceae", "identifier": f"https://example.org/m{n}.jpg"}
         for n in range(MANY)
     ]  # fmt: skip
     observations(rows() + more).write(root / "records", Plan("records"))
@@ -79,8 +79,8 @@ def test_a_script_in_a_name_stays_text(page: playwright.Page) -> None:
 
 
 def test_even_a_script_that_got_in_would_not_run(page: playwright.Page) -> None:
-    page.evaluate("""() => { const script = document.createElement('script'); script.textContent = 'document.body.dataset.broken = 1';
-        document.body.append(script); }""")
+    page.evaluate("""() => { const script = document.createElement('script');
+        script.textContent = 'document.body.dataset.broken = 1'; document.body.append(script); }""")
     assert page.evaluate("document.body.dataset.broken") is None
     assert any("Content Security Policy" in text for text in page.complaints)
     page.complaints.clear()

@@ -39,8 +39,9 @@ class Tree:
 def read_newick(path: Path | str) -> Tree:
     """Read one tree in Newick format. Raises BadInput with the place of the fault.
 
-    Strict: names of leaves are needed and differ; branches have a length each (that of the root may be missing, and doesn't count)
-    or none does, and then each counts 1; no length is negative. Comments in [] are passed over, underscores in bare names are spaces.
+    Strict: names of leaves are needed and differ; branches have a length each (that of the root may be missing, and doesn't
+    count) or none does, and then each counts 1; no length is negative. Comments in [] are passed over, underscores in bare names
+    are spaces.
     """
     path = Path(path)
     if not path.is_file():
@@ -191,7 +192,7 @@ def genus_of(leaf: str) -> str:
 
 
 def tree_distances(tree: Tree, genera: Sequence[str]) -> Iterator[NDArray[np.float64]]:
-    """Mean length of the way between a leaf of one genus and a leaf of the other; 0 to itself, NaN where either isn't in the tree.
+    """Mean length of the way between a leaf of one genus and a leaf of the other; 0 to itself, NaN where one isn't in the tree.
 
     The last common ancestor of two leaves is the highest one that lies between neighbours from the one to the other.
     """

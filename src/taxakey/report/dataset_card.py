@@ -20,8 +20,9 @@ from taxakey.report.wording import counted
 
 _SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
 _HUB_LICENCES = frozenset(
-    {"cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0",
-     "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"}
+    {"cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0",
+     "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0",
+     "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0"}
 )  # fmt: skip
 """Licences that the hub knows by name; every other one is "other" there."""
 
@@ -55,14 +56,14 @@ def dataset_card(
         _files(hidden_test=hidden_test, herbarium2022=herbarium2022),
         "## How to cite",
         "```\n" + citation_text(citation).replace("```", "'''") + "```",
-        f"Built by Taxakey {dataset.manifest.taxakey} on {dataset.manifest.created[:10]}, card by Taxakey {__version__}; class list "
-        f"`{dataset.taxonomy.fingerprint}`; recipe `{dict(dataset.manifest.recipe)}`.",
+        f"Built by Taxakey {dataset.manifest.taxakey} on {dataset.manifest.created[:10]}, card by Taxakey {__version__}; class "
+        f"list `{dataset.taxonomy.fingerprint}`; recipe `{dict(dataset.manifest.recipe)}`.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def front_matter(dataset: Dataset, citation: CitationOptions, licences: pa.Table, *, hidden_test: bool = False) -> dict[str, Any]:
-    """What the hub reads. The licence is one of its names where all pictures share it, else "other" with the ledger as its text."""
+    """What the hub reads. The licence is one of its names where all pictures share it, else "other" and a link to the ledger."""
     images = sum(dataset.manifest.counts[part] for part in PARTS)
     names = licences["license"].to_pylist()
     same = names[0].lower() if len(names) == 1 else ""
@@ -129,7 +130,7 @@ def _licences(licences: pa.Table) -> str:
         for row in licences.to_pylist()
     ]
     return (
-        "Each picture has the licence of whoever made it; `attribution.csv` names licence, rights holder and creator of every one.\n\n"
+        "Each picture has the licence of whoever made it; `attribution.csv` names licence, rights holder and creator of each.\n\n"
         + table(["Licence", "Pictures", "Observations"], rows)
     )
 
@@ -138,13 +139,14 @@ def _files(*, hidden_test: bool, herbarium2022: bool) -> str:
     lines = []
     if not hidden_test:
         lines.append(
-            "* `data/*.parquet`: pictures with their records, one row a picture (`image`, Darwin Core columns, `width`, `height`); "
-            "`datasets.load_dataset` reads them as they are"
+            "* `data/*.parquet`: pictures with their records, one row a picture (`image`, Darwin Core columns, `width`, "
+            "`height`); `datasets.load_dataset` reads them as they are"
         )
     if herbarium2022:
         lines.append(
             "* `herbarium2022/`: the layout of the Herbarium 2022 challenge (`train_metadata.json`, `test_metadata.json`, "
-            "`sample_submission.csv`, JPEG files); its training file holds our validation part too, listed in `validation_images.csv`"
+            "`sample_submission.csv`, JPEG files); its training file holds our validation part too, listed in "
+            "`validation_images.csv`"
         )
     lines += [
         "* `attribution.parquet`, `attribution.csv`, `licences.csv`: who made which picture, and what may be done with it",

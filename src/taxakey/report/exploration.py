@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Tenth:
 
 @dataclass(frozen=True)
 class Places:
-    """Pictures in cells of `degrees`: row i has its south-west corner at (west[i], south[i]); `located`: pictures with a place."""
+    """Pictures in cells of `degrees`: their south-west corners at (west[i], south[i]); `located`: pictures with a place."""
 
     degrees: float
     west: tuple[float, ...]
@@ -247,5 +248,5 @@ def _histogram(values_N: NDArray[Any], edges: NDArray[np.floating]) -> Histogram
     """Empty ranges at either end are left out."""
     images = np.histogram(values_N, edges)[0]
     first, last = np.flatnonzero(images)[[0, -1]]
-    labels = [f"{low:g}–{high:g}" for low, high in zip(edges, edges[1:], strict=False)]
+    labels = [f"{low:g}–{high:g}" for low, high in pairwise(edges)]
     return Histogram(tuple(labels[first : last + 1]), tuple(images[first : last + 1].tolist()))

@@ -100,7 +100,7 @@ def _embedded(value: Any) -> Markup:
 
 
 def _tables(found: Exploration) -> dict[str, list[dict[str, Any]]]:
-    """The tables that the page sorts, searches and pages; columns as arrays, because 80,000 rows as objects are twice as large."""
+    """The tables that the page sorts, searches and pages; columns as arrays, because as objects they are twice as large."""
     titles = {"scientificName": "Species", "family": "Family", "images": "Pictures", "observations": "Observations"}
     species = [_column(titles.get(name, name.capitalize()), name, values) for name, values in found.classes.items()]
     return {

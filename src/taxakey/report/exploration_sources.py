@@ -45,7 +45,7 @@ class Explored:
 
 
 def open_explored(path: Path | str, columns: Mapping[str, str] | None = None) -> Explored:
-    """Open `path`; `columns` (ours -> theirs) is for a CSV. Raises what the readers raise, and ArtifactError for another artifact."""
+    """Open `path`; `columns` (ours -> theirs) is for a CSV. Raises ArtifactError for another artifact, BadRecords, BadInput."""
     path = Path(path)
     kind = kind_of(path) if path.is_dir() else None
     if kind is not None and columns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def read_flow(path: Path | str) -> tuple[Step, ...]:
     """
     path = Path(path)
     steps = tuple(_step(entry, path) for entry in _entries(read_json(path), path))
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         if before.kept != after.kept + sum(after.dropped.values()):
             raise BadInput(
                 f"{path}: the step {before.step!r} kept {before.kept:,}, but {after.step!r} accounts for "
@@ -64,16 +65,19 @@ def flow_table(steps: tuple[Step, ...]) -> str:
     total = max(1, steps[0].kept + sum(steps[0].dropped.values()))
     rows = []
     for step in steps:
-        rows.append([f"**{escape(step.step)}**", "", f"**{step.kept:,}**", f"{100 * step.kept / total:.1f} %"])
-        rows += [
-            ["", f"− {escape(reason)}", f"{number:,}", f"{100 * number / total:.1f} %"] for reason, number in step.dropped.items()
-        ]
+        rows.append([f"**{escape(step.step)}**", "", f"**{step.kept:,}**", _share(step.kept, total)])
+        rows += [["", f"− {escape(why)}", f"{number:,}", _share(number, total)] for why, number in step.dropped.items()]
     return table(["Step", "Dropped because", "Pictures", "Of all"], rows)
+
+
+def _share(number: int, total: int) -> str:
+    return f"{100 * number / total:.1f} %"
 
 
 def flow_svg(steps: tuple[Step, ...]) -> str:
     """Boxes from top to bottom, what they drop beside the arrows; text stays text, and nothing is fetched."""
-    parts, y = [], 10
+    parts: list[str] = []
+    y = 10
     for number, step in enumerate(steps):
         if step.dropped:
             y = _dropped(parts, step, y)

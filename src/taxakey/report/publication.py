@@ -29,9 +29,9 @@ LAYOUTS = ("herbarium2022",)
 
 @dataclass(frozen=True)
 class PublicationOptions:
-    """Files that say more: `records` (folder; for the DOIs of its downloads), `flow` (flow.json of the selection), `tree` (Newick),
-    `numbering` (CSV with scientificName and, if wanted, category_id; else the line's number), `halves` (Parquet with image_id and
-    half). `also`: further layouts; they need `solution`, a folder for the answers outside the published one."""
+    """Files that say more: `records` (folder; for the DOIs of its downloads), `flow` (flow.json of the selection), `tree`
+    (Newick), `numbering` (CSV with scientificName and, if wanted, category_id; else the line's number), `halves` (Parquet with
+    image_id and half). `also`: further layouts; they need `solution`, a folder for the answers outside the published one."""
 
     citation: CitationOptions
     records: Path | None = None
@@ -89,7 +89,7 @@ def _hashes(options: PublicationOptions) -> dict[str, str]:
 
 def _recipe(options: PublicationOptions, citation: CitationOptions) -> dict[str, Any]:
     """Without the place of the answers, which is nobody's business."""
-    said = asdict(citation)
+    said = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(citation).items()}
     said["released"] = citation.released.isoformat() if citation.released else None
     return {"citation": said, "also": list(options.also), "pictures": options.pictures}
 
