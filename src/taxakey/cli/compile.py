@@ -1,9 +1,9 @@
-"""`taxakey compile`: a dataset's recipe -> records, names, selection, pictures, dataset, audit, page and publication, in one go."""
+"""`taxakey compile`: a dataset's recipe -> records, names, selection, pictures, dataset, audit, page and publication."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,9 @@ GBIF = "gbif:"
 def compile_dataset(
     recipe: Annotated[Path, typer.Argument(help="A dataset's recipe, such as recipes/naflora.yaml.")],
     out: Annotated[Path, typer.Argument(help="Folder for everything that is made.")],
-    engine: Annotated[str | None, typer.Option(help="duckdb or spark (master by Spark's own settings); else the recipe's.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="duckdb or spark (master by Spark's own settings); else the recipe's.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads or processes; by default as many as cores.")] = None,
 ) -> None:
     """Make a dataset that could be published, from downloads and a checklist, with an account of every record that isn't in it.
@@ -98,14 +100,20 @@ def _account(compilation: Compilation) -> None:
 
 
 def _publish(compilation: Compilation) -> None:
+    from dataclasses import replace
+
+    from taxakey.artifacts import read_manifest
+    from taxakey.dataset.citation import downloads_of
     from taxakey.report.publication import PublicationOptions, publish
 
     recipe = compilation.recipe
     assert recipe.citation is not None
-    more: Mapping[str, Path] = {"halves": compilation.place("selected") / "split.parquet"} if recipe.split.halves else {}
+    downloads = downloads_of(read_manifest(compilation.place("records"), "records"))
     options = PublicationOptions(
-        recipe.citation, records=compilation.place("records"), flow=compilation.out / "flow.json", also=recipe.also,
-        solution=compilation.place("solution") if recipe.also else None, **(more if recipe.also else {}),
+        replace(recipe.citation, downloads=tuple(sorted({*recipe.citation.downloads, *downloads}))),
+        flow=compilation.out / "flow.json", also=recipe.also,
+        solution=compilation.place("solution") if recipe.also else None,
+        halves=compilation.place("selected") / "split.parquet" if recipe.also and recipe.split.halves else None,
     )  # fmt: skip
     manifest = publish(compilation.place("dataset"), compilation.place("publication"), options)
     _tell(manifest)

@@ -53,8 +53,13 @@ class Compilation:
         return self.out / stage
 
     def records(self, sources: list[Path]) -> Manifest:
-        """`sources`: files and folders, in the order in which they go before each other."""
-        plan = Plan("records", {f"source {number}": source_hash(path) for number, path in enumerate(sources, 1)})
+        """`sources`: files and folders, in the order in which they go before each other.
+
+        DOIs that `taxakey records --gbif` noted beside them go into the manifest, for the dataset's citation.
+        """
+        inputs = {f"source {number}": source_hash(path) for number, path in enumerate(sources, 1)}
+        notes = [path.with_suffix(".json") for path in sources if path.suffix == ".zip" and path.with_suffix(".json").is_file()]
+        plan = Plan("records", inputs, {"downloads": [read_json(note).get("doi") for note in notes]})
         if start(self.place("records"), plan) != "finished":
             with working("reading"):
                 observations = read_sources(sources)
@@ -143,13 +148,17 @@ class Compilation:
 
     def audit(self) -> Manifest:
         return audit(
-            self.place("dataset"), self.place("audit"), self.recipe.audit, inspection=self.place("inspection"), workers=self.workers
+            self.place("dataset"),
+            self.place("audit"),
+            self.recipe.audit,
+            inspection=self.place("inspection"),
+            workers=self.workers,
         )
 
     # ---- the account ----
 
     def account(self) -> list[Mapping[str, Any]]:
-        """Write flow.json, the steps of all stages, and with a checklist coverage.csv and coverage_by_family.csv; returns the flow."""
+        """Write flow.json, the steps of all stages, and with a checklist the two tables of coverage; returns the flow."""
         records = Observations.read(self.place("records"))
         first, second = (read_json(self.place(stage) / "flow.json") for stage in ("candidates", "selected"))
         rows = len(records) + records.rejected.num_rows
@@ -161,7 +170,9 @@ class Compilation:
         ]
         dataset = read_manifest(self.place("dataset"), "dataset")
         stored = sum(dataset.counts[part] for part in ("train", "validation", "test"))
-        flow.append({"step": "stored", "kept": stored, "dropped": _nonzero({"picture can't be stored": flow[-1]["kept"] - stored})})
+        flow.append(
+            {"step": "stored", "kept": stored, "dropped": _nonzero({"picture can't be stored": flow[-1]["kept"] - stored})}
+        )
         write_json(self.out / "flow.json", flow)
         if self.recipe.checklist is not None:
             counts = pq.read_table(self.place("candidates") / "counts.parquet")

@@ -66,6 +66,7 @@ UNMATCHED = pa.schema(
 )  # fmt: skip
 """`taxonID`: the name was found, and leads nowhere; `candidates`: the nearest names, the nearest first."""
 
+
 @dataclass(frozen=True, eq=False)
 class Matches:
     """Every distinct delivered name is in one of the two tables: `matched` (columns of `MATCHED`) or `unmatched` (`UNMATCHED`)."""
@@ -129,7 +130,9 @@ def apply_matches(observations: Observations, matches: Matches) -> Observations:
     strange = pc.and_(pc.is_null(matched), pc.is_null(unmatched))
     if number := pc.sum(strange).as_py():
         first = table["scientificName"].filter(strange)[0]
-        raise BadInput(f"{number:,} observations (first: {first}) have names that weren't matched; match the names of these records")
+        raise BadInput(
+            f"{number:,} observations (first: {first}) have names that weren't matched; match the names of these records"
+        )
     good, bad = pc.drop_null(matched), pc.drop_null(unmatched)
     kept = table.take(rows.filter(pc.is_valid(matched)))
     accepted = matches.matched.take(good)

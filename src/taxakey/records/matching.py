@@ -54,7 +54,9 @@ def distinct_names(table: pa.Table) -> pa.Table:
     nothing = pa.nulls(table.num_rows, pa.string())
     columns = {name: table[name].cast(pa.string()) if name in table.column_names else nothing for name in DELIVERED}
     names = pa.table(columns)
-    grouped = names.group_by(list(DELIVERED), use_threads=False).aggregate([([], "count_all")]).rename_columns([*DELIVERED, "count"])
+    grouped = (
+        names.group_by(list(DELIVERED), use_threads=False).aggregate([([], "count_all")]).rename_columns([*DELIVERED, "count"])
+    )
     return grouped.sort_by([(name, "ascending") for name in DELIVERED])
 
 
@@ -194,10 +196,14 @@ class _Matching:
         return pairs.keep(keep), taxon_P[keep], np.unique(pairs.name_P[some])
 
     def _record(self, pairs: Pairs, step: MatchType, rolled_up: bool, preferred: NDArray[np.int64]) -> None:
-        letters = np.array([len(text) for text in self.checklist.table["words"].take(pa.array(pairs.row_P)).to_pylist()], dtype=float)
+        letters = np.array(
+            [len(text) for text in self.checklist.table["words"].take(pa.array(pairs.row_P)).to_pylist()], dtype=float
+        )
         by_author = np.array([_BY_AUTHOR[agreement] for agreement in AGREEMENTS])
         score = (1 - pairs.edits_P / np.maximum(letters, 1)) * by_author[pairs.author_P]
-        score *= np.where(pairs.sign_P, _OTHER_SIGN, 1) * np.where(pairs.rank_P, _OTHER_RANK, 1) * (_ROLLED_UP if rolled_up else 1)
+        score *= (
+            np.where(pairs.sign_P, _OTHER_SIGN, 1) * np.where(pairs.rank_P, _OTHER_RANK, 1) * (_ROLLED_UP if rolled_up else 1)
+        )
         every = np.ones(len(letters), dtype=bool)
         kinds: dict[MatchType, NDArray[np.bool_]] = {
             "exact": every,
