@@ -43,7 +43,11 @@ what is compared (see `scientific_name.words_of`); `acceptedNameUsageID` as deli
 the accepted name, `species`: row of the accepted species that it is or belongs to; -1 where there is none."""
 
 ACCEPTED, SYNONYM, SYNONYM_OF_SYNONYM = "accepted", "synonym", "synonym of a synonym"
-BROKEN, CIRCLE, UNPLACED = "its accepted name isn't in the checklist", "its synonyms go in a circle", "not placed by the checklist"
+BROKEN, CIRCLE, UNPLACED = (
+    "its accepted name isn't in the checklist",
+    "its synonyms go in a circle",
+    "not placed by the checklist",
+)
 LINKS = (ACCEPTED, SYNONYM, SYNONYM_OF_SYNONYM, BROKEN, CIRCLE, UNPLACED)
 
 # What checklists write for a name that counts. GBIF's "doubtful" taxa carry records of their own.
@@ -236,9 +240,7 @@ def _follow(columns: pa.Table, counts: Counter[str]) -> tuple[NDArray[np.int64],
     return np.where(reached, end_N, -1), pa.array(LINKS).take(pa.array(kind_N))
 
 
-def _species_of(
-    columns: pa.Table, parsed: pa.Table, accepted_N: NDArray[np.int64], counts: Counter[str]
-) -> NDArray[np.int64]:
+def _species_of(columns: pa.Table, parsed: pa.Table, accepted_N: NDArray[np.int64], counts: Counter[str]) -> NDArray[np.int64]:
     """Row [N] of the accepted species to which each name leads, -1 for none.
 
     An accepted name below species belongs to its parent, where that is an accepted species; else to the only accepted species
@@ -249,7 +251,9 @@ def _species_of(
     parent_N = pc.index_in(columns["parentNameUsageID"], columns["taxonID"].combine_chunks()).fill_null(-1).to_numpy()
     by_parent = np.where((parent_N >= 0) & is_species[parent_N], parent_N, -1)
     words = words_of(parsed, species=True)
-    keys = pc.binary_join_element_wise(words, pc.fill_null(columns["kingdom"], ""), "|", null_handling="emit_null").combine_chunks()
+    keys = pc.binary_join_element_wise(
+        words, pc.fill_null(columns["kingdom"], ""), "|", null_handling="emit_null"
+    ).combine_chunks()
     species_keys = keys.filter(pa.array(is_species))
     rows_of_species = own_N[is_species]
     found = pc.index_in(keys, species_keys).fill_null(-1).to_numpy()

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from taxakey.artifacts import Manifest, Plan, finish, open_atomically, read_manifest, start, write_parquet
 from taxakey.errors import BadInput, MissingArtifact
+from taxakey.records.delivered_names import DELIVERED
 from taxakey.records.table import REJECTED, Observations
 
 MatchType = Literal[
@@ -28,15 +29,6 @@ with that option; "rolled up": a name below species that isn't in the checklist,
 are never in `Matches.matched`."""
 
 MATCH_TYPES: tuple[MatchType, ...] = get_args(MatchType)
-
-DELIVERED = {
-    "scientificName": "verbatimScientificName",
-    "scientificNameAuthorship": "verbatimAuthorship",
-    "taxonRank": "verbatimTaxonRank",
-    "kingdom": "verbatimKingdom",
-    "family": "verbatimFamily",
-}
-"""Columns that make a delivered name, and what they are called in the two tables of results."""
 
 _DELIVERED = [(name, pa.string()) for name in DELIVERED.values()]
 MATCHED = pa.schema(
@@ -58,7 +50,8 @@ MATCHED = pa.schema(
     ]
 )
 """`count`: rows delivered under the name; `taxonID`: of the name that was found in the checklist; `acceptedNameUsageID` and the
-columns behind it: of the accepted species; `link`: of the found name, see `checklist.LINKS`; `path`: name → synonym → accepted."""
+columns behind it: of the accepted species; `link`: of the found name, see `checklist.LINKS`; `path`: name → synonym →
+accepted."""
 
 UNMATCHED = pa.schema(
     [*_DELIVERED, ("count", pa.int64()), ("matchType", pa.string()), ("reason", pa.string()), ("taxonID", pa.string()),
@@ -66,9 +59,10 @@ UNMATCHED = pa.schema(
 )  # fmt: skip
 """`taxonID`: the name was found, and leads nowhere; `candidates`: the nearest names, the nearest first."""
 
+
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Every distinct delivered name is in one of the two tables: `matched` (columns of `MATCHED`) or `unmatched` (`UNMATCHED`)."""
+    """Every distinct delivered name is in one of two tables: `matched` (columns of `MATCHED`) or `unmatched` (`UNMATCHED`)."""
 
     matched: pa.Table
     unmatched: pa.Table
@@ -129,7 +123,9 @@ def apply_matches(observations: Observations, matches: Matches) -> Observations:
     strange = pc.and_(pc.is_null(matched), pc.is_null(unmatched))
     if number := pc.sum(strange).as_py():
         first = table["scientificName"].filter(strange)[0]
-        raise BadInput(f"{number:,} observations (first: {first}) have names that weren't matched; match the names of these records")
+        raise BadInput(
+            f"{number:,} observations (first: {first}) have names that weren't matched; match the names of these records"
+        )
     good, bad = pc.drop_null(matched), pc.drop_null(unmatched)
     kept = table.take(rows.filter(pc.is_valid(matched)))
     accepted = matches.matched.take(good)
