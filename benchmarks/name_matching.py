@@ -2,11 +2,12 @@
 
     python benchmarks/name_matching.py --data $TAXAKEY_DATA [--examples 5] [--speed] [--out RESULT.json]
 
-Agreement is measured on rWCVP's fuzzy matches of IUCN names, which people checked (redlist-fuzzy-checked.csv). The checklist is the
-WCVP extract together with the file's own wcvp_* columns: nearly none of its names is in the extract. What the reviewers rejected
-has no row there, so these names should stay unmatched; that the wrong names they were offered are absent makes this part easy.
-Further: IUCN's whole list against the extract, others' dirty lists, and how often a name that is left out of the checklist would be
-taken for its neighbour. `--speed` makes a checklist of 1.4 million names and matches 100,000 and 400,000 against it.
+Agreement is measured on rWCVP's fuzzy matches of IUCN names, which people checked (redlist-fuzzy-checked.csv). The checklist is
+the WCVP extract together with the file's own wcvp_* columns: nearly none of its names is in the extract. What the reviewers
+rejected has no row there, so these names should stay unmatched; the wrong names they were offered are absent, which makes this
+part easy. Further: IUCN's whole list against the extract, others' dirty lists, and how often a name that is left out of the
+checklist would be taken for its neighbour. `--speed` makes a checklist of 1.4 million names and matches 100,000 and 400,000
+against it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import pyarrow.csv
 
 from taxakey.records.checklist import Checklist, make_checklist, read_checklist
 from taxakey.records.checklist_files import Delivered, read_checklist_files
-from taxakey.records.matching import MatchOptions, Matches, match_names
+from taxakey.records.matching import Matches, MatchOptions, match_names
 
 Row = Mapping[str, str]
 
@@ -216,7 +217,9 @@ def million(extract: Path, path: Path, copies: int) -> None:
             made = "".join(generator.choice(syllables, 3))
             buffer = io.StringIO()
             for row in rows:
-                changed = {field: f"{row[field][:-2]}{copy}" for field in ("plant_name_id", "accepted_plant_name_id") if row[field]}
+                changed = {
+                    field: f"{row[field][:-2]}{copy}" for field in ("plant_name_id", "accepted_plant_name_id") if row[field]
+                }
                 changed["genus"] = f"{row['genus']}{made}"
                 changed["taxon_name"] = row["taxon_name"].replace(row["genus"], changed["genus"], 1)
                 buffer.write("|".join(changed.get(field, row[field]).replace("|", " ") for field in fields) + "\n")

@@ -19,33 +19,10 @@ from taxakey.records.scientific_name import LETTERS
 Agreement = Literal["equal", "compatible", "unknown", "differs"]
 
 _FULL = {"l": "linnaeus", "linn": "linnaeus", "dc": "candolle", "hbk": "kunth", "decandolle": "candolle", "linne": "linnaeus"}
-_PARTICLES = frozenset(
-    [
-        "de",
-        "da",
-        "do",
-        "dos",
-        "del",
-        "der",
-        "den",
-        "di",
-        "du",
-        "d",
-        "la",
-        "le",
-        "van",
-        "von",
-        "vom",
-        "zu",
-        "zur",
-        "ten",
-        "ter",
-        "y",
-        "e",
-        "st",
-        "and",
-    ]
-)
+_PARTICLES = (
+    "de", "da", "do", "dos", "del", "der", "den", "di", "du", "d", "la", "le", "van", "von", "vom", "zu",
+    "zur", "ten", "ter", "y", "e", "st", "and",
+)  # fmt: skip
 _NOT_PEOPLE = re.compile(r"\bhort\.?|\bet al\.?|\bauctt?\.?|\bined\.?|\bnom\. \w+\.?|\bcomb\. \w+\.?|\bal\.|\bemend\.? .*$")
 _LOST = "\ufffd"
 """What stands in the place of a letter that a program couldn't decode."""

@@ -86,7 +86,7 @@ class Search:
         return self._compared(names, list(self.index.in_genus(words, [text.partition(" ")[0] for text in words])))
 
     def nearly_genus(self, names: pa.Table) -> Pairs:
-        """The same epithet in a genus that is spelled nearly like one which isn't in the checklist; the family must not differ."""
+        """The same epithet in a genus that is spelled nearly like one that isn't in the checklist; families must not differ."""
         words = names["words"].to_pylist()
         genera = sorted({genus for text in words if not len(self.index.rows_of(genus := text.partition(" ")[0]))})
         near = self.index.near_genera(genera)
@@ -154,7 +154,7 @@ class Search:
         author_P = _agreements(_of(names, name_P, "author"), rows["scientificNameAuthorship"])
         flags = [column.to_numpy().astype(np.int64) for column in (sign_P, rank_P)]
         elsewhere = pc.not_equal(_of(names, name_P, "kingdom"), self._kingdom.take(pa.array(row_P)))
-        return Pairs(name_P, row_P, edits_P, *flags, author_P).keep(~pc.fill_null(elsewhere, False).to_numpy())
+        return Pairs(name_P, row_P, edits_P, flags[0], flags[1], author_P).keep(~pc.fill_null(elsewhere, False).to_numpy())
 
 
 def normal_kingdom(kingdoms: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -192,3 +192,39 @@ def _near(one: str, other: str, agreement: str) -> bool:
         if edits > allowed_distance(max(len(word), len(its)), agreement) or (edits > 1 and word[0] != its[0]):
             return False
     return True
+
+
+# ---- groups of pairs; `name_P` is sorted ----
+
+
+def _starts(name_P: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each name's pairs begin, and the number of its group for each pair."""
+    begins = np.diff(name_P, prepend=-1) != 0
+    return np.flatnonzero(begins), np.cumsum(begins) - 1
+
+
+def best_of_name(name_P: NDArray[np.int64], order: tuple[NDArray[np.int64], ...]) -> NDArray[np.bool_]:
+    """Mask [P] of the pairs that come first by `order` (falling importance) among those of their name; ties stay together."""
+    keep = np.ones(len(name_P), dtype=bool)
+    for values_P in order:
+        start, group_P = _starts(name_P)
+        if len(start):
+            left = np.where(keep, values_P, np.iinfo(np.int64).max)
+            keep &= left == np.minimum.reduceat(left, start)[group_P]
+    return keep
+
+
+def several(name_P: NDArray[np.int64], taxon_P: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mask [P] of pairs whose name has more than one taxon."""
+    start, group_P = _starts(name_P)
+    if not len(start):
+        return np.zeros(0, dtype=bool)
+    return (np.minimum.reduceat(taxon_P, start) != np.maximum.reduceat(taxon_P, start))[group_P]
+
+
+def first_of_name(name_P: NDArray[np.int64], order: tuple[NDArray[np.int64], ...]) -> NDArray[np.bool_]:
+    """Mask [P] of one pair for each name, the first by `order`."""
+    places = np.lexsort((*reversed(order), name_P))
+    mask = np.zeros(len(name_P), dtype=bool)
+    mask[places[_starts(name_P[places])[0]]] = True
+    return mask

@@ -62,6 +62,7 @@ _WCVP = {
     "infraspecificEpithet": ("infraspecies",),
 }
 _NEEDED_OF_WCVP = ("taxonID", "taxonomicStatus", "acceptedNameUsageID", "genus", "specificEpithet")
+_ORDER: tuple[str | None, ...] = ("WCVP", "Darwin Core", "plain list")
 _OF_A_TAXON = ("taxonID", "taxonRank", "taxonomicStatus", "acceptedNameUsageID", "parentNameUsageID")
 
 
@@ -97,11 +98,7 @@ def read_checklist_files(path: Path | str) -> Delivered:
     path = Path(path)
     with _files(path) as files:
         tables = [_recognise(name, open_file) for name, open_file in files.items()]
-        order: Sequence[Format] = ("WCVP", "Darwin Core", "plain list")
-        lists = sorted((table for table in tables if table.format in order), key=lambda table: order.index(table.format))  # type: ignore[arg-type]
-        if not lists:
-            raise _unknown(path, tables)
-        chosen = lists[0]
+        chosen = _chosen(path, tables)
         names, too_long = chosen.read()
         vernacular = [table.read()[0] for table in tables if table.format == "vernacular names"]
     if not names.num_rows:
@@ -110,6 +107,20 @@ def read_checklist_files(path: Path | str) -> Delivered:
         vernacular.append(names)
     common = pa.concat_tables([_vernacular(table) for table in vernacular]) if vernacular else None
     return Delivered(chosen.format, names, common, too_long)  # type: ignore[arg-type]
+
+
+def _chosen(path: Path, tables: Sequence[_Table]) -> _Table:
+    """The list among the tables: WCVP before Darwin Core before a plain one, a file called taxon or taxa before others."""
+
+    def preference(table: _Table) -> tuple[int, bool]:
+        return _ORDER.index(table.format), "tax" not in PurePosixPath(table.name).name.lower()
+
+    lists = sorted((table for table in tables if table.format in _ORDER), key=preference)
+    if not lists:
+        raise _unknown(path, tables)
+    if equal := [table.name for table in lists[1:] if preference(table) == preference(lists[0])]:
+        raise BadRecords(f"{path}: {lists[0].name} and {equal[0]} could both be the checklist; name one of them")
+    return lists[0]
 
 
 def _vernacular(table: pa.Table) -> pa.Table:
@@ -128,17 +139,21 @@ _COMMON = ("taxonID", "vernacularName", "language")
 def _files(path: Path) -> Iterator[dict[str, Open]]:
     """Tables at `path` by the name that messages call them: one file, those of a folder, or those of a zip."""
     if path.is_dir():
-        yield {str(file): partial(open, file, "rb") for file in sorted(path.iterdir()) if file.suffix.lower() in _SUFFIXES}
+        yield {str(file): _opener(file) for file in sorted(path.iterdir()) if file.suffix.lower() in _SUFFIXES}
     elif not path.is_file():
         raise BadRecords(f"{path}: no such file; name a checklist (CSV, TSV, or a zip or folder with one)")
     elif path.suffix.lower() != ".zip":
-        yield {str(path): partial(open, path, "rb")}
+        yield {str(path): _opener(path)}
     else:
         try:
             with zipfile.ZipFile(path) as archive:
                 yield {f"{path}: {info.filename}": partial(archive.open, info) for info in _tables_of(archive, path)}
         except (zipfile.BadZipFile, EOFError) as error:
             raise BadRecords(f"{path}: not a zip file, or a damaged one ({error}); download it again") from None
+
+
+def _opener(path: Path) -> Open:
+    return lambda: open(path, "rb")
 
 
 def _tables_of(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
@@ -154,7 +169,7 @@ def _tables_of(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
 
 
 def _recognise(name: str, open_file: Open) -> _Table:
-    dialect, header = _sniff(name, open_file)
+    dialect, header = sniff(name, open_file)
     lower = [column.lower().rpartition("/")[2].rpartition(":")[2] for column in header]
     wcvp, darwin_core = _positions(lower, _WCVP), _positions(lower, _DARWIN_CORE)
     if all(column in wcvp for column in _NEEDED_OF_WCVP):
@@ -173,7 +188,8 @@ def _positions(header: Sequence[str], known: Mapping[str, Sequence[str]]) -> dic
     return {ours: header.index(name) for ours, name in found.items() if name is not None}
 
 
-def _sniff(name: str, open_file: Open) -> tuple[Dialect, list[str]]:
+def sniff(name: str, open_file: Open) -> tuple[Dialect, list[str]]:
+    """How a table is written, and the names of its columns."""
     with open_file() as file:
         start = file.read(2**20)
     line = next((line for line in start.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()), b"")

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from taxakey.artifacts import Manifest, Plan, finish, open_atomically, read_manifest, start, write_parquet
 from taxakey.errors import BadInput, MissingArtifact
+from taxakey.records.delivered_names import DELIVERED
 from taxakey.records.table import REJECTED, Observations
 
 MatchType = Literal[
@@ -28,15 +29,6 @@ with that option; "rolled up": a name below species that isn't in the checklist,
 are never in `Matches.matched`."""
 
 MATCH_TYPES: tuple[MatchType, ...] = get_args(MatchType)
-
-DELIVERED = {
-    "scientificName": "verbatimScientificName",
-    "scientificNameAuthorship": "verbatimAuthorship",
-    "taxonRank": "verbatimTaxonRank",
-    "kingdom": "verbatimKingdom",
-    "family": "verbatimFamily",
-}
-"""Columns that make a delivered name, and what they are called in the two tables of results."""
 
 _DELIVERED = [(name, pa.string()) for name in DELIVERED.values()]
 MATCHED = pa.schema(
@@ -58,7 +50,8 @@ MATCHED = pa.schema(
     ]
 )
 """`count`: rows delivered under the name; `taxonID`: of the name that was found in the checklist; `acceptedNameUsageID` and the
-columns behind it: of the accepted species; `link`: of the found name, see `checklist.LINKS`; `path`: name → synonym → accepted."""
+columns behind it: of the accepted species; `link`: of the found name, see `checklist.LINKS`; `path`: name → synonym →
+accepted."""
 
 UNMATCHED = pa.schema(
     [*_DELIVERED, ("count", pa.int64()), ("matchType", pa.string()), ("reason", pa.string()), ("taxonID", pa.string()),
@@ -69,7 +62,7 @@ UNMATCHED = pa.schema(
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Every distinct delivered name is in one of the two tables: `matched` (columns of `MATCHED`) or `unmatched` (`UNMATCHED`)."""
+    """Every distinct delivered name is in one of two tables: `matched` (columns of `MATCHED`) or `unmatched` (`UNMATCHED`)."""
 
     matched: pa.Table
     unmatched: pa.Table

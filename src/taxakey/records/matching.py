@@ -1,4 +1,4 @@
-"""Delivered names -> accepted species of a checklist; what can't be decided is listed with the reason and candidates, never guessed.
+"""Delivered names -> accepted species of a checklist; what can't be decided is listed with reason and candidates, never guessed.
 
 A name goes through these steps until one finds it: its words exactly; the spellings that the Code counts as one; near spellings
 in its genus; near spellings of a genus that isn't there. A name below species that isn't found at all is sought again by its
@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taxakey.errors import BadInput
-from taxakey.records.candidates import AGREEMENTS, Pairs, Search, normal_kingdom
+from taxakey.records.candidates import AGREEMENTS, Pairs, Search, best_of_name, first_of_name, normal_kingdom, several
 from taxakey.records.checklist import ACCEPTED, Checklist
+from taxakey.records.delivered_names import distinct_names
 from taxakey.records.matches import DELIVERED, MATCH_TYPES, MATCHED, UNMATCHED, Matches, MatchType
 from taxakey.records.scientific_name import parse_names, words_of
 
@@ -47,21 +47,8 @@ class MatchOptions:
     prefer_accepted: bool = False
 
 
-def distinct_names(table: pa.Table) -> pa.Table:
-    """The distinct names of a table with a row a record: the columns of `DELIVERED` as strings, and `count`; sorted."""
-    if "scientificName" not in table.column_names:
-        raise BadInput(f"no column scientificName; the columns are {', '.join(table.column_names)}")
-    nothing = pa.nulls(table.num_rows, pa.string())
-    columns = {name: table[name].cast(pa.string()) if name in table.column_names else nothing for name in DELIVERED}
-    names = pa.table(columns)
-    grouped = (
-        names.group_by(list(DELIVERED), use_threads=False).aggregate([([], "count_all")]).rename_columns([*DELIVERED, "count"])
-    )
-    return grouped.sort_by([(name, "ascending") for name in DELIVERED])
-
-
 def match_names(table: pa.Table, checklist: Checklist, options: MatchOptions | None = None) -> Matches:
-    """Match the distinct names of `table` (scientificName; also scientificNameAuthorship, taxonRank, kingdom, family where known).
+    """Match the distinct names of `table`: scientificName and, where known, scientificNameAuthorship, taxonRank, kingdom, family.
 
     Raises BadInput where there is no column scientificName.
     """
@@ -152,21 +139,21 @@ class _Matching:
 
     def _settle(self, pairs: Pairs, order: tuple[NDArray[np.int64], ...], step: MatchType, rolled_up: bool) -> None:
         """For each name the rows that are best by `order`; one taxon among them is a match, several are not."""
-        best = pairs.keep(_best(pairs.name_P, order))
+        best = pairs.keep(best_of_name(pairs.name_P, order))
         taxon_P = np.where(self.goal_R[best.row_P] >= 0, self.goal_R[best.row_P], -best.row_P - 2)
         best, taxon_P = self._by_family(best, taxon_P)
         preferred = np.zeros(0, dtype=np.int64)
         if self.options.prefer_accepted:
             best, taxon_P, preferred = self._accepted_of_homonyms(best, taxon_P)
-        several = _several(best.name_P, taxon_P)
-        for number in np.unique(best.name_P[several]):
+        divided = several(best.name_P, taxon_P)
+        for number in np.unique(best.name_P[divided]):
             self.type_N[number] = MATCH_TYPES.index("ambiguous")
             self.reasons[number] = HOMONYMS if step == "exact" else EQUALLY_NEAR
             self.candidates[number] = [int(row) for row in best.row_P[best.name_P == number]]
         # Of several rows that lead to one taxon, the accepted name itself, else the first.
         own = pc.equal(self.checklist.table["link"].take(pa.array(best.row_P)), ACCEPTED).to_numpy().astype(np.int64)
-        single = best.keep(~several)
-        first = single.keep(_first(single.name_P, (1 - own[~several], single.row_P)))
+        single = best.keep(~divided)
+        first = single.keep(first_of_name(single.name_P, (1 - own[~divided], single.row_P)))
         self._record(first, step, rolled_up, preferred)
         self.open_N[best.name_P] = False
 
@@ -175,13 +162,13 @@ class _Matching:
 
         Not among synonyms: their row has the family of the accepted name, which may not be that of the genus as written.
         """
-        several = _several(pairs.name_P, taxon_P)
+        divided = several(pairs.name_P, taxon_P)
         table = self.checklist.table
         accepted = pc.equal(table["link"].take(pa.array(pairs.row_P)), ACCEPTED).to_numpy()
         mine = self.names["family"].take(pa.array(pairs.name_P))
         agrees = pc.fill_null(pc.equal(mine, table["family"].take(pa.array(pairs.row_P))), False).to_numpy()
         has_synonym = np.isin(pairs.name_P, pairs.name_P[~accepted])
-        decided = several & ~has_synonym & np.isin(pairs.name_P, pairs.name_P[agrees])
+        decided = divided & ~has_synonym & np.isin(pairs.name_P, pairs.name_P[agrees])
         keep = ~decided | agrees
         return pairs.keep(keep), taxon_P[keep]
 
@@ -190,7 +177,7 @@ class _Matching:
     ) -> tuple[Pairs, NDArray[np.int64], NDArray[np.int64]]:
         """Of homonyms that no author decides only the accepted ones are kept, where there are any; and whose names these are."""
         accepted = pc.equal(self.checklist.table["link"].take(pa.array(pairs.row_P)), ACCEPTED).to_numpy()
-        undecided = _several(pairs.name_P, taxon_P) & (pairs.author_P == AGREEMENTS.index("unknown"))
+        undecided = several(pairs.name_P, taxon_P) & (pairs.author_P == AGREEMENTS.index("unknown"))
         some = undecided & np.isin(pairs.name_P, pairs.name_P[accepted])
         keep = ~some | accepted
         return pairs.keep(keep), taxon_P[keep], np.unique(pairs.name_P[some])
@@ -285,42 +272,6 @@ class _Matching:
         facts = zip(_labels(some), some["link"].to_pylist(), some["taxonID"].to_pylist(), strict=True)
         texts = iter([f"{label} ({link}, {taxon})" for label, link, taxon in facts])
         return pa.array([" | ".join(islice(texts, len(of_one))) or None for of_one in rows], pa.string())
-
-
-# ---- groups of pairs; `name_P` is sorted ----
-
-
-def _starts(name_P: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where each name's pairs begin, and the number of its group for each pair."""
-    begins = np.diff(name_P, prepend=-1) != 0
-    return np.flatnonzero(begins), np.cumsum(begins) - 1
-
-
-def _best(name_P: NDArray[np.int64], order: tuple[NDArray[np.int64], ...]) -> NDArray[np.bool_]:
-    """Mask [P] of the pairs that come first by `order` (falling importance) among those of their name; ties stay together."""
-    keep = np.ones(len(name_P), dtype=bool)
-    for values_P in order:
-        start, group_P = _starts(name_P)
-        if len(start):
-            left = np.where(keep, values_P, np.iinfo(np.int64).max)
-            keep &= left == np.minimum.reduceat(left, start)[group_P]
-    return keep
-
-
-def _several(name_P: NDArray[np.int64], taxon_P: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mask [P] of pairs whose name has more than one taxon."""
-    start, group_P = _starts(name_P)
-    if not len(start):
-        return np.zeros(0, dtype=bool)
-    return (np.minimum.reduceat(taxon_P, start) != np.maximum.reduceat(taxon_P, start))[group_P]
-
-
-def _first(name_P: NDArray[np.int64], order: tuple[NDArray[np.int64], ...]) -> NDArray[np.bool_]:
-    """Mask [P] of one pair for each name, the first by `order`."""
-    places = np.lexsort((*reversed(order), name_P))
-    mask = np.zeros(len(name_P), dtype=bool)
-    mask[places[_starts(name_P[places])[0]]] = True
-    return mask
 
 
 def _labels(names: pa.Table) -> list[str]:

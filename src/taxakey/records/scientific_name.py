@@ -59,77 +59,13 @@ _PRINTED = {"subspecies": "subsp. ", "variety": "var. ", "form": "f. ", "subvari
 _SIGNED_RANKS = ("genus", "species", "infraspecific")
 
 # Words in lower case that belong to authors, or say that nobody knows the species; never epithets.
-_NOT_EPITHETS = [
-    "and",
-    "apud",
-    "auct",
-    "auctt",
-    "aut",
-    "bis",
-    "da",
-    "dal",
-    "de",
-    "degli",
-    "dei",
-    "del",
-    "della",
-    "dem",
-    "den",
-    "der",
-    "des",
-    "di",
-    "do",
-    "dos",
-    "du",
-    "el",
-    "emend",
-    "et",
-    "ex",
-    "fil",
-    "filius",
-    "hort",
-    "in",
-    "indet",
-    "la",
-    "le",
-    "les",
-    "lo",
-    "nec",
-    "nom",
-    "non",
-    "of",
-    "sensu",
-    "sec",
-    "sic",
-    "sp",
-    "spec",
-    "species",
-    "spp",
-    "ssp",
-    "st",
-    "te",
-    "ten",
-    "ter",
-    "undet",
-    "unknown",
-    "van",
-    "vd",
-    "ven",
-    "vom",
-    "von",
-    "y",
-    "zu",
-    "zum",
-    "zur",
-    "cf",
-    "aff",
-    "nov",
-    "sect",
-    "subg",
-    "subgen",
-    "ser",
-    "agg",
-]
+_NOT_EPITHETS = (
+    "and", "apud", "auct", "auctt", "aut", "bis", "da", "dal", "de", "degli", "dei", "del", "della", "dem", "den",
+    "der", "des", "di", "do", "dos", "du", "el", "emend", "et", "ex", "fil", "filius", "hort", "in", "indet", "la",
+    "le", "les", "lo", "nec", "nom", "non", "of", "sensu", "sec", "sic", "sp", "spec", "species", "spp", "ssp", "st",
+    "te", "ten", "ter", "undet", "unknown", "van", "vd", "ven", "vom", "von", "y", "zu", "zum", "zur", "cf", "aff",
+    "nov", "sect", "subg", "subgen", "ser", "agg",
+)  # fmt: skip
 
 _NOT_MARKERS = ("f", "v", "cv", "cultivar", "sp", "species", "nothospecies")
 _MARKERS = "|".join(sorted((short for short in _RANK_OF if short not in _NOT_MARKERS), key=len, reverse=True))
@@ -270,9 +206,8 @@ def written_out(parsed: pa.Table) -> pa.ChunkedArray:
     ['Poa annua', 'Poa annua var. × exilis', '× Poa annua']
     """
     sign = {rank: pc.if_else(pc.equal(pc.fill_null(parsed["hybrid"], ""), rank), "× ", "") for rank in _SIGNED_RANKS}
-    mark = pc.take(
-        pa.array([*_PRINTED.values(), ""]), pc.fill_null(pc.index_in(parsed["rank"], pa.array(list(_PRINTED))), len(_PRINTED))
-    )
+    known = pc.fill_null(pc.index_in(parsed["rank"], pa.array(list(_PRINTED))), len(_PRINTED))
+    mark = pc.take(pa.array([*_PRINTED.values(), ""]), known)
     below = pc.binary_join_element_wise(" ", mark, sign["infraspecific"], parsed["infraspecific"], "", null_handling="emit_null")
     species = (sign["genus"], pc.utf8_capitalize(parsed["genus"]), " ", sign["species"], parsed["epithet"])
     return pc.binary_join_element_wise(*species, pc.fill_null(below, ""), "", null_handling="emit_null")

@@ -1,4 +1,4 @@
-"""One key for the spellings of a name that the botanical Code counts as one: endings by gender, i and ii, hyphens, y and i, ae and e.
+"""One key for the spellings of a name that the botanical Code counts as one: gender, i and ii, hyphens, y and i, ae and e.
 
 Art. 60 and 61 of the Code (Shenzhen, 2018) correct them; Rees (Taxamatch, PLoS ONE, 2014) compares names by such keys. Genitives
 keep their gender: smithii and smithiae honour two people.
