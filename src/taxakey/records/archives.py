@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import IO
@@ -209,7 +209,7 @@ def _by_header(name: str, dialect: Dialect, header: Sequence[str], path: Path) -
     key = _key(terms)
     if key is None:
         raise BadRecords(f"{path}: {name} has no column coreid, gbifID, id or occurrenceID; its columns are {', '.join(header)}")
-    return File("", (name,), dialect, key, terms)
+    return File("", (name,), dialect, True, key, terms)
 
 
 # ---- tables ----
@@ -239,10 +239,18 @@ class _Reader:
 
     def _part(self, file: File, location: str, wanted: Mapping[str, Sequence[int]]) -> pa.Table:
         open_file: Callable[[], IO[bytes]] = partial(self.container.open, location)
-        found = read_delimited(open_file, file.dialect, wanted, f"{self.container.path}: {location}")
+        dialect = file.dialect if file.stated else _likely(file.dialect, open_file)
+        found = read_delimited(open_file, dialect, wanted, f"{self.container.path}: {location}")
         self.too_long += found.too_long
         self.unbalanced += found.unbalanced
         return found.table
+
+
+def _likely(dialect: Dialect, open_file: Callable[[], IO[bytes]]) -> Dialect:
+    """The default comma is a tab where the first line has no comma: many writers leave the attribute out."""
+    with open_file() as file:
+        line = file.readline(2**20)
+    return replace(dialect, delimiter="\t") if b"," not in line and b"\t" in line else dialect
 
 
 def _with_default(table: pa.Table, column: str, default: str) -> pa.Table:

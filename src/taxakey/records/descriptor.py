@@ -19,15 +19,19 @@ _LINE_ENDS = ("\n", "\r\n", "\r")
 
 @dataclass(frozen=True)
 class File:
-    """One <core> or <extension>. `fields`: lower-case term -> positions; `defaults`: term -> value for its empty cells.
+    """One <core> or <extension>.
 
-    A term is the last segment of its URI; several that share it (dc:type, dcterms:type) have a position each. `kind`: the same of
-    the row type, such as "occurrence". `locations`: its files, one table in several parts.
+    `kind`: the last segment of its row type, such as "occurrence"; `locations`: its files, one table in several parts; `stated`:
+    whether it names the separator, or leaves it to the default; `fields`: lower-case term -> positions; `defaults`: term ->
+    value for its empty cells.
+
+    A term is the last segment of its URI; several that share it (dc:type, dcterms:type) have a position each.
     """
 
     kind: str
     locations: tuple[str, ...]
     dialect: Dialect
+    stated: bool
     key: int
     fields: Mapping[str, tuple[int, ...]]
     defaults: Mapping[str, str] = field(default_factory=dict)
@@ -93,7 +97,8 @@ def _file(element: ET.Element, key_tag: str, name: str) -> File:
             fields[term] = (*fields.get(term, ()), _position(child, name))
         if default := child.get("default"):
             defaults.setdefault(term, default)
-    return File(kind, locations, _dialect(element, name), _position(keys[0], name), fields, defaults)
+    stated = "fieldsTerminatedBy" in element.attrib
+    return File(kind, locations, _dialect(element, name), stated, _position(keys[0], name), fields, defaults)
 
 
 def _position(element: ET.Element, name: str) -> int:

@@ -37,7 +37,10 @@ def read_folder(path: Path | str) -> Observations:
     pictures = files.filter(is_picture)
     names = _folder_names(pictures, with_split)
     if names.null_count == len(names):
-        raise BadRecords(f"{path}: no pictures in folders named by species (such as {path / 'Bellis_perennis' / '1.jpg'})")
+        tables = sorted(file.name for file in path.iterdir() if file.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet"))
+        hint = f"; it holds tables ({', '.join(tables[:3])}): name one of them, with --column where its columns differ"
+        example = path / "Bellis_perennis" / "1.jpg"
+        raise BadRecords(f"{path}: no pictures in folders named by species (such as {example}){hint if tables else ''}")
     part = pc.replace_substring_regex(pictures, "(?s)/.*$", "")
     columns: Columns = {
         "image_id": ids_by_path(pictures),

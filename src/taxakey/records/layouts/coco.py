@@ -80,7 +80,7 @@ def read(path: Path) -> Observations:
 
 def _rows(file: Path) -> pa.Table:
     """One row an annotation, then one for each picture without, with what the other arrays say of them."""
-    arrays = read_arrays(file, _WANTED)
+    arrays = {name: table for name, table in read_arrays(file, _WANTED).items() if len(table)}
     if "images" not in arrays:
         raise BadRecords(f"{file}: has no array 'images'; name the file of the training part")
     images = _keyed(arrays["images"], "image_id", file)
