@@ -37,9 +37,6 @@ def read_in(folders: list[Path]) -> pa.Table:
 
 
 def test_everything_is_in_the_selection_or_accounted_for(sources: list[Path], tmp_path: Path) -> None:
-    species = pa.table(
-        {"scientificName": ["Bus unus", "Aus species9", "Xus nowhere"], "family": ["Newaceae", "Newaceae", "Xaceae"]}
-    )
     names = checklist_says(read_in(sources))
     out = tmp_path / "out"
     manifest = write_selection(sources, out, OPTIONS, names=names, split_options=SplitOptions())

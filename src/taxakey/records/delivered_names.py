@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taxakey.errors import BadInput, BadRecords
 from taxakey.records.checklist_files import Open, sniff
-from taxakey.records.delimited import read_delimited
+from taxakey.records.delimited import plain, read_delimited
 
 DELIVERED = {
     "scientificName": "verbatimScientificName",
@@ -44,12 +45,11 @@ def read_names(path: Path | str, columns: Mapping[str, str] | None = None) -> pa
         return pa.table({ours: table[header[place]].cast(pa.string()) for ours, place in places.items()})
     open_file: Open = partial(open, path, "rb")  # type: ignore[assignment]
     dialect, header = sniff(str(path), open_file)
-    table, too_long = read_delimited(open_file, dialect, _places(header, chosen, path), str(path))
-    if too_long:
-        raise BadRecords(
-            f"{path}: {len(too_long):,} lines have more columns than the header (first: {too_long[0][:80]}); correct them"
-        )
-    return table
+    places = _places(header, chosen, path)
+    found = read_delimited(open_file, dialect, {ours: [place] for ours, place in places.items()}, str(path))
+    if long := found.too_long:
+        raise BadRecords(f"{path}: {len(long):,} lines have more columns than the header (first: {long[0][:80]}); correct them")
+    return pa.table({ours: plain(found.table[ours]) for ours in places})
 
 
 def _places(header: list[str], chosen: Mapping[str, str], path: Path) -> dict[str, int]:
@@ -74,13 +74,12 @@ def _places(header: list[str], chosen: Mapping[str, str], path: Path) -> dict[st
 
 
 def distinct_names(table: pa.Table) -> pa.Table:
-    """The distinct names of a table with a row a record: the columns of `DELIVERED` as strings, and `count`; sorted."""
+    """The distinct names of a table: the columns of `DELIVERED` as strings, and `count`, of rows or the sum of its own; sorted."""
     if "scientificName" not in table.column_names:
         raise BadInput(f"no column scientificName; the columns are {', '.join(table.column_names)}")
     nothing = pa.nulls(table.num_rows, pa.string())
     columns = {name: table[name].cast(pa.string()) if name in table.column_names else nothing for name in DELIVERED}
-    names = pa.table(columns)
-    grouped = (
-        names.group_by(list(DELIVERED), use_threads=False).aggregate([([], "count_all")]).rename_columns([*DELIVERED, "count"])
-    )
-    return grouped.sort_by([(name, "ascending") for name in DELIVERED])
+    counts = table["count"].cast(pa.int64()) if "count" in table.column_names else pa.array(np.ones(table.num_rows, dtype=np.int64))
+    names = pa.table({**columns, "count": counts})
+    grouped = names.group_by(list(DELIVERED), use_threads=False).aggregate([("count", "sum")])
+    return grouped.rename_columns([*DELIVERED, "count"]).sort_by([(name, "ascending") for name in DELIVERED])

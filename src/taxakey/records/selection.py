@@ -22,10 +22,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taxakey.errors import BadInput, BadRecords
+from taxakey.records.delivered_names import DELIVERED
 from taxakey.records.engines import Engine
 from taxakey.records.hosts import Choice, HostOptions, choose_hosts
 from taxakey.records.licences import CODES, licence_code
-from taxakey.records.matches import DELIVERED, Matches
+from taxakey.records.matches import Matches
 from taxakey.records.table import SCHEMA
 
 GIVEN = tuple(DELIVERED.values())
@@ -90,7 +91,7 @@ class Selection:
 
 
 def given_names(engine: Engine) -> pa.Table:
-    """Distinct delivered names of the table "observations": the columns that `match_names` takes, and the rows of each as count."""
+    """Distinct delivered names of the table "observations": the columns that `match_names` takes, and how many rows have each."""
     cells = ", ".join(f"o.{_quoted(name)}" for name in DELIVERED)
     return engine.fetch(f"select {cells}, count(*) as count from observations o group by {cells}")
 
