@@ -74,12 +74,12 @@ def _places(header: list[str], chosen: Mapping[str, str], path: Path) -> dict[st
 
 
 def distinct_names(table: pa.Table) -> pa.Table:
-    """The distinct names of a table: the columns of `DELIVERED` as strings, and `count`, of rows or the sum of its own; sorted."""
+    """The distinct names of a table: the columns of `DELIVERED` as strings, and `count`, of rows or of its own; sorted."""
     if "scientificName" not in table.column_names:
         raise BadInput(f"no column scientificName; the columns are {', '.join(table.column_names)}")
     nothing = pa.nulls(table.num_rows, pa.string())
     columns = {name: table[name].cast(pa.string()) if name in table.column_names else nothing for name in DELIVERED}
-    counts = table["count"].cast(pa.int64()) if "count" in table.column_names else pa.array(np.ones(table.num_rows, dtype=np.int64))
-    names = pa.table({**columns, "count": counts})
+    once = pa.array(np.ones(table.num_rows, dtype=np.int64))
+    names = pa.table({**columns, "count": table["count"].cast(pa.int64()) if "count" in table.column_names else once})
     grouped = names.group_by(list(DELIVERED), use_threads=False).aggregate([("count", "sum")])
     return grouped.rename_columns([*DELIVERED, "count"]).sort_by([(name, "ascending") for name in DELIVERED])
