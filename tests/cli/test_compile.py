@@ -141,6 +141,14 @@ def test_killed_and_gone_on_with_it_ends_with_the_same_dataset(
         assert one.drop_columns("path").equals(other.drop_columns("path")), file.name
 
 
+def test_the_recipe_that_comes_along_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERBARIUM", "somewhere")
+    recipe = read_dataset_recipe(Path(__file__).parents[2] / "recipes" / "naflora.yaml")
+    assert recipe.sources == ("somewhere/archive.zip", "somewhere/idigbio.zip")
+    assert recipe.build.mask is not None
+    assert (recipe.selection.min_images, recipe.selection.max_images) == (11, 100)  # SPEC section 2
+
+
 def test_slips_in_a_recipe_are_told(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     for text, fact in (

@@ -61,8 +61,6 @@ def checklist_says(table: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=NAMES)
 
 
-
-
 def inspected(table: pa.Table, seed: int = 1) -> pa.Table:
     rng = np.random.default_rng(seed)
     rows = table.num_rows - 50  # some were never looked at

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from taxakey.artifacts import open_atomically, write_parquet
 from taxakey.dataset.build import PARTS, shards_of
 from taxakey.dataset.reader import Dataset
-from taxakey.dataset.spdx import spdx, url_of
+from taxakey.records.licences import spdx, url_of
 
 LEDGER = pa.schema(
     [

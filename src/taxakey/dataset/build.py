@@ -157,7 +157,8 @@ def prepare(path: str | None, options: BuildOptions, masker: TextMasker | None =
     ratio = min(1.0, options.longest_edge / max(height, width))
     small = _resized(image, max(1, round(height * ratio)), max(1, round(width * ratio)))
     height, width = small.shape[:2]
-    found = masker(image, small, seed=int.from_bytes(sha256(data).digest())) if masker else None
+    digest = int.from_bytes(sha256(data).digest())
+    found = masker(image, small, seed=digest) if masker and digest < masker.options.share * 2**256 else None
     small, boxes = (small, None) if found is None else (found[0], found[1].reshape(-1, 8).tolist())
     if ratio == 1 and not boxes and _may_stay(data):
         return Picture(data, width, height, boxes=boxes)

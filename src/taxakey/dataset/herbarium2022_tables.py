@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from taxakey.dataset.build import PARTS
 from taxakey.dataset.reader import Dataset
-from taxakey.dataset.spdx import spdx, url_of
 from taxakey.errors import BadInput
 from taxakey.progress import track
+from taxakey.records.licences import spdx, url_of
 from taxakey.records.phylogeny import RANK_DISTANCES, Tree, genus_of, rank_distances, tree_distances
 
 _COLUMNS = ("image_id", "occurrenceID", "scientificName", "institutionCode", "collectionCode", "license")

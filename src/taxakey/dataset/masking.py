@@ -48,7 +48,7 @@ class MaskOptions:
     area to perimeter (DB's unclip ratio). `largest_box`: a larger one, as a share of the picture, is taken for an error.
     `paper`: least share of plain, light paper in a picture that counts as a sheet. `blur`: sigma as a share of the longest edge;
     noise that is blurred less looks like text again. `rounds`: how often the detector runs at most; from the second time on it
-    looks at the masked picture.
+    looks at the masked picture. `share`: of the pictures, drawn by the hash of their bytes, so that both kinds can be compared.
     """
 
     what: str = "text"
@@ -59,6 +59,7 @@ class MaskOptions:
     paper: float = 0.25
     blur: float = 0.004
     rounds: int = 3
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.what not in WHAT:
@@ -67,7 +68,7 @@ class MaskOptions:
             raise BadInput(
                 f"edge is {self.edge} ({_STRIDE} or more), rounds {self.rounds} (1 or more) and growth {self.growth} (above 0)"
             )
-        for name in ("score", "largest_box", "paper", "blur"):
+        for name in ("score", "largest_box", "paper", "blur", "share"):
             if not 0 < getattr(self, name) <= 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; it must lie above 0 and not above 1")
 
