@@ -42,6 +42,7 @@ def make_flora(folder: Path, make_records: MakeRecords, *, pictures: int = 60) -
         "gbifID": [*(str(7_000_000 + number // 8 * 4 + number % 4) for number in numbers), "7999999"],
         "datasetKey": [*(KEYS[number // 8 % 3] for number in numbers), KEYS[0]],
         "institutionCode": [*(("KEW", "B", None)[number % 3] for number in numbers), "KEW"],
+        "collectionCode": [*((None, "B-Herb", "C-Herb", None, None, None)[number % 6] for number in numbers), None],
         "license": [*(LICENCES[number % 4] for number in numbers), LICENCES[0]],
         "rightsHolder": ["A holder"] * (pictures + 1),
         "creator": [*(f"Photographer {number % 5}" for number in numbers), None],

@@ -87,12 +87,12 @@ def test_every_picture_of_train_and_validation_is_there_with_its_facts(dataset: 
         assert category["scientificName"] == f"{row['scientificName']} {row['scientificNameAuthorship'] or ''}".strip()
         assert f"{category['genus']} {category['species']}" == row["scientificName"]
         assert (category["family"], genera[note["genus_id"]]) == (row["family"], row["genus"])
-        assert institutions[note["institution_id"]] == (row["institutionCode"] or "")
+        assert institutions[note["institution_id"]] == (row["institutionCode"] or row["collectionCode"] or "")
         licence = licences[image["license"]]
         if row["license"] and "4.0" in row["license"]:
             assert (licence["name"], licence["url"]) == ("CC-BY-4.0", "https://creativecommons.org/licenses/by/4.0/")
         else:
-            assert (licence["name"], licence["url"]) == (row["license"] or "not given", "")
+            assert (licence["name"], licence["url"]) == (row["license"] or "", "")
         assert image["file_name"].startswith(f"{note['category_id']:05d}"[:3])
         assert (out / "train_images" / image["file_name"]).read_bytes() == row["image"]["bytes"]
     validation = {made.id_of[row["image_id"]] for row in rows_of(dataset, "validation")}

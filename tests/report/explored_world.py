@@ -11,11 +11,14 @@ from taxakey.records.table import Observations
 
 EVIL = '<script>document.body.dataset.broken = "yes"</script><img src=x onerror="document.body.dataset.broken = 1">$x_1$'
 
+BOLD = "<b>X</b>"
+"""Markup that plotly would obey."""
+
 
 def rows() -> list[dict[str, Any]]:
     """Twelve pictures: 6 of Bellis perennis (two observations), 3 of the evil name, 2 of Acer campestre, 1 of Acer rubrum."""
     made = [_row(f"b{n}", "Bellis perennis", "Asteraceae", "KEW", split="train" if n < 4 else "test") for n in range(6)]
-    made += [_row(f"e{n}", EVIL, f"Evilaceae {EVIL}", EVIL, split="train", countryCode=EVIL, license=EVIL) for n in range(3)]
+    made += [_row(f"e{n}", EVIL, f"Evilaceae {EVIL}", EVIL, split="train", countryCode=BOLD, license=EVIL) for n in range(3)]
     made += [_row("a0", "Acer campestre", "Sapindaceae", None, split="validation"), _row("a1", "Acer campestre", None, "KEW")]
     made += [_row("r0", "Acer rubrum", "Sapindaceae", "B", split="test", year=23, license="CC BY 4.0")]
     for number, row in enumerate(made[:6]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -112,6 +113,8 @@ def test_every_chart_can_be_drawn_whatever_the_names_are(found: Exploration) -> 
     }
     for chart in drawn.values():
         assert to_png(chart).startswith(b"\x89PNG")
+    formula = dataclasses.replace(drawn["countries"], y=[r"$\frac$"])
+    assert to_png(formula).startswith(b"\x89PNG")
 
 
 # ---- what can be explored ----

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from explored_world import EVIL, observations, rows
+from explored_world import BOLD, EVIL, observations, rows
 
 from taxakey.artifacts import Plan
 from taxakey.report.exploration_page import write_exploration
@@ -75,6 +75,7 @@ def test_a_script_in_a_name_stays_text(page: playwright.Page) -> None:
     label = page.locator("#chart-institutions .ytick text").nth(2)  # after B and KEW
     assert label.text_content() == EVIL[:19] + "…"
     assert page.locator("#chart-institutions .ytick text img, #chart-institutions .ytick text a").count() == 0
+    assert page.locator("#chart-countries .ytick text").first.text_content() == BOLD
     page.fill(".table[data-name=species] input", "")
 
 

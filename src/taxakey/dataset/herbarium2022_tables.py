@@ -199,7 +199,7 @@ def _institutions(codes: list[str | None], collections: list[str | None]) -> lis
 
 
 def _licence(text: str | None) -> str:
-    return spdx(text) or text or "not given"
+    return spdx(text) or text or ""
 
 
 def _url(text: str | None) -> str:

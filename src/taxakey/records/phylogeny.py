@@ -138,7 +138,7 @@ class _Parser:
             raise ValueError("';' before all brackets are closed" if token == ";" else f"{token!r} outside of all brackets")
         if token == ")":
             self.node = self.stack.pop()
-            self.lowest = min(self.lowest, len(self.stack))
+            self.lowest = len(self.stack)  # between two leaves brackets close before others open, so it only falls
         self.state = {",": "start", ")": "closed", ";": "end"}[token]
 
     def _take_name(self, token: str) -> None:
