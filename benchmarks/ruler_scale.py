@@ -3,8 +3,8 @@
     python benchmarks/ruler_scale.py DATA [--out RESULT.json] [--pictures FOLDER]
 
 DATA is the folder of real data: herbarium sheets have bars of several makes or none; photographs of flowers and fungi have none,
-so each one found there is an error. Nobody wrote down the true scales. `--pictures` draws the centimetres beside each bar found, for
-a person to compare with the numbers printed on it.
+so each one found there is an error. Nobody wrote down the true scales. `--pictures` draws the centimetres beside each bar
+found, for a person to compare with the numbers printed on it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from taxakey.dataset.labels import find_regions
 from taxakey.errors import BadInput, MissingExtra
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Boxes = NDArray[np.int32]
 
 WHAT = ("text", "labels")
@@ -82,7 +82,7 @@ def may_be_sheet(basis_of_record: str | None) -> bool:
     return letters in ("", "preservedspecimen")
 
 
-def share_of_paper(image_HW3: Picture) -> float:
+def share_of_paper(image_HW3: Image) -> float:
     """Share of a picture that has the colour of its plain, light ground; 0 where that is dark or colourful.
 
     Of the pixels that are light, the commonest lightness and the median colour at it are the ground.
@@ -131,7 +131,7 @@ class TextMasker:
         # Everything is said here and nothing at the call: rapidocr keeps what a call is given for all calls after it.
         self._detector = RapidOCR(params=_detector_settings(self.options))
 
-    def find_text(self, image_HW3: Picture) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def find_text(self, image_HW3: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Boxes [N, 4, 2] and their scores [N], in the pixels of the picture given; none above `largest_box`."""
         height, width = image_HW3.shape[:2]
         ratio = min(_MOST_ENLARGED, self.options.edge / max(height, width))
@@ -145,14 +145,14 @@ class TextMasker:
         plausible = areas_N <= self.options.largest_box * width * height
         return boxes_N42[plausible], np.asarray(found.scores, np.float32)[plausible]
 
-    def find(self, image_HW3: Picture) -> Boxes:
+    def find(self, image_HW3: Image) -> Boxes:
         """Boxes [N, 4, 2] of all that `what` asks for, in whole pixels of the picture given."""
         boxes_N42, _ = self.find_text(image_HW3)
         if self.options.what == "labels":
             boxes_N42 = np.concatenate([boxes_N42, find_regions(image_HW3, boxes_N42)])
         return whole_pixels(boxes_N42, 1.0, image_HW3.shape[:2])
 
-    def __call__(self, detailed_HW3: Picture, stored_HW3: Picture, seed: int) -> tuple[Picture, Boxes] | None:
+    def __call__(self, detailed_HW3: Image, stored_HW3: Image, seed: int) -> tuple[Image, Boxes] | None:
         """Mask a picture: it with noise in place of text and the boxes [N, 4, 2]; None where it doesn't look like a sheet.
 
         Text is found on `detailed_HW3` and painted over on `stored_HW3`, the same picture at the size wanted (or the very
@@ -211,7 +211,7 @@ def painted(boxes_N42: Boxes, size: tuple[int, int]) -> NDArray[np.bool_]:
     return mask > 0
 
 
-def paint(image_HW3: Picture, boxes_N42: Boxes, blur: float, seed: int) -> Picture:
+def paint(image_HW3: Image, boxes_N42: Boxes, blur: float, seed: int) -> Image:
     """A copy with uniform noise, blurred by a Gaussian, in the boxes; not one pixel outside is changed.
 
     `blur` is its sigma as a share of the longest edge. The same picture, boxes and seed give the same noise.
