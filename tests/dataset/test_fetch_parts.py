@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,35 @@ def test_hosts_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyP
         hosts.named(str(number))
     assert len(hosts._known) <= 11
     assert hosts.named("kept") is kept
+
+
+def test_a_host_keeps_its_distance_even_after_waiting_for_a_connection() -> None:
+    """Several may be asked by their own pace, and get the only connection in one moment when another host lets go of it."""
+
+    async def times() -> list[float]:
+        total, asked = asyncio.Semaphore(1), []
+        host = Host("a", FetchOptions(allow_private_addresses=True, rate=20, per_host=4), total, None)
+
+        async def ask() -> None:
+            async with host.turn():
+                asked.append(time.monotonic())
+
+        async with total:
+            tasks = [asyncio.create_task(ask()) for _ in range(4)]
+            await asyncio.sleep(0.3)
+        await asyncio.gather(*tasks)
+        return asked
+
+    assert all(b - a >= 0.05 for a, b in pairwise(asyncio.run(times())))
+
+
+def test_pauses_after_trouble_grow_up_to_a_bound_and_vary() -> None:
+    host = Host("a", FetchOptions(allow_private_addresses=True, backoff=1, longest_backoff=10), asyncio.Semaphore(), None)
+    for failures, middle in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (60, 10)):
+        host._failures = failures
+        pauses = [host._backoff() for _ in range(200)]
+        assert 0.5 * middle <= min(pauses) < 0.7 * middle
+        assert 1.3 * middle < max(pauses) <= 1.5 * middle
 
 
 # ---- the journal ----

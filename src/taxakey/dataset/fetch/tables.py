@@ -61,7 +61,7 @@ class RecordTables:
         self._db = duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(scratch)})
         self._db.execute(
             "CREATE VIEW wanted AS SELECT image_id, identifier, file_row_number AS place, "
-            f"lower(regexp_extract(identifier, '{_HOST}', 1, 'i')) AS host "
+            f"lower(trim(regexp_extract(identifier, '{_HOST}', 1, 'i'), '[]')) AS host "
             f"FROM read_parquet('{_quoted(observations)}', file_row_number = true) WHERE path IS NULL"
         )
 
