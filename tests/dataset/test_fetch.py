@@ -153,15 +153,18 @@ def test_pictures_lie_under_the_hash_of_their_content(server: PictureServer, mak
     assert "/never-asked-for" not in server.paths()
 
 
-def test_an_address_of_two_rows_and_equal_content_at_two_addresses(
+def test_an_address_of_several_rows_and_equal_content_at_two_addresses(
     server: PictureServer, records: MakeUrls, tmp_path: Path
 ) -> None:
     server.answers = {"/a": gives(PICTURE), "/same": gives(PICTURE)}
-    urls = [f"{server.url}/a", f"{server.url}/a", f"{server.url}/same"]
+    urls = [f"{server.url}/{name}" for name in ("a", "gone", "a", "same", "gone", "a")]
     counts = fetch(records(urls), tmp_path / "out", options()).counts
-    assert sorted(server.paths()) == ["/a", "/same"]
-    assert (counts["pictures"], counts["files"], counts["bytes"]) == (3, 1, len(PICTURE))
-    assert len({row["path"] for row in pictures_of(tmp_path / "out")}) == 1
+    assert sorted(server.paths()) == ["/a", "/gone", "/same"]
+    assert (counts["pictures"], counts["files"], counts["bytes"]) == (4, 1, len(PICTURE))
+    found = pictures_of(tmp_path / "out")
+    assert [(row["image_id"], row["identifier"]) for row in found] == [(f"i{place}", urls[place]) for place in (0, 2, 3, 5)]
+    assert len({row["path"] for row in found}) == 1
+    assert [row["image_id"] for row in failures_of(tmp_path / "out")] == ["i1", "i4"]
 
 
 def test_the_type_is_told_by_the_bytes_whatever_the_host_calls_it(try_all: TryAll) -> None:

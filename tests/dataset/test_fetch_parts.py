@@ -170,8 +170,12 @@ def test_pauses_after_trouble_grow_up_to_a_bound_and_vary() -> None:
 # ---- the journal ----
 
 
-def rows(*urls: str) -> list[tuple[int, str, str]]:
-    return [(number, url, "h") for number, url in enumerate(urls)]
+def rows(*urls: str) -> list[tuple[int, str, str, str]]:
+    return [(number, f"i{number}", url, "h") for number, url in enumerate(urls)]
+
+
+def fill(journal: Journal, *batches: list[tuple[int, str, str, str]]) -> None:
+    journal.fill(iter(batches), iter([]))
 
 
 def test_an_interrupted_filling_begins_anew(tmp_path: Path) -> None:
@@ -180,17 +184,17 @@ def test_an_interrupted_filling_begins_anew(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with Journal(tmp_path / "j") as journal, pytest.raises(KeyboardInterrupt):
-        journal.fill(interrupted())
+        journal.fill(interrupted(), iter([]))
     with Journal(tmp_path / "j") as journal:
-        journal.fill([rows("a"), [(5, "z", "h")]])
+        fill(journal, rows("a"), [(5, "i5", "z", "h")])
         assert [url for _, url in journal.waiting("h")] == ["a", "z"]
-        journal.fill([rows("never", "looked", "at")])
+        fill(journal, rows("never", "looked", "at"))
         assert journal.count() == (2, 2)
 
 
 def test_a_queue_gives_each_address_once_however_long_it_is(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
-        journal.fill([rows(*(f"u{number}" for number in range(100)))])
+        fill(journal, rows(*(f"u{number}" for number in range(100))))
         seen = []
         for number, url in journal.waiting("h", batch=7):
             seen.append(url)
@@ -204,7 +208,8 @@ def test_a_queue_gives_each_address_once_however_long_it_is(tmp_path: Path) -> N
 
 def test_hosts_with_most_to_do_come_first(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
-        journal.fill([[(0, "a", "small"), (1, "b", "big"), (2, "c", "big"), (3, "d", "also")]])
+        hosts = ("small", "big", "big", "also")
+        fill(journal, [(number, f"i{number}", f"u{number}", host) for number, host in enumerate(hosts)])
         assert journal.hosts_waiting() == ["big", "also", "small"]
 
 
