@@ -57,8 +57,8 @@ LOCAL = {
     "longest_backoff": 0.05,
     "longest_wait": 2.0,
     "connect_timeout": 2.0,
-    "read_timeout": 0.6,
-    "deadline": 1.5,
+    "read_timeout": 1.0,
+    "deadline": 2.5,
 }
 """Options for a server that we may ask as often as we like; times short enough to wait for."""
 
@@ -153,15 +153,18 @@ def test_pictures_lie_under_the_hash_of_their_content(server: PictureServer, mak
     assert "/never-asked-for" not in server.paths()
 
 
-def test_an_address_of_two_rows_and_equal_content_at_two_addresses(
+def test_an_address_of_several_rows_and_equal_content_at_two_addresses(
     server: PictureServer, records: MakeUrls, tmp_path: Path
 ) -> None:
     server.answers = {"/a": gives(PICTURE), "/same": gives(PICTURE)}
-    urls = [f"{server.url}/a", f"{server.url}/a", f"{server.url}/same"]
+    urls = [f"{server.url}/{name}" for name in ("a", "gone", "a", "same", "gone", "a")]
     counts = fetch(records(urls), tmp_path / "out", options()).counts
-    assert sorted(server.paths()) == ["/a", "/same"]
-    assert (counts["pictures"], counts["files"], counts["bytes"]) == (3, 1, len(PICTURE))
-    assert len({row["path"] for row in pictures_of(tmp_path / "out")}) == 1
+    assert sorted(server.paths()) == ["/a", "/gone", "/same"]
+    assert (counts["pictures"], counts["files"], counts["bytes"]) == (4, 1, len(PICTURE))
+    found = pictures_of(tmp_path / "out")
+    assert [(row["image_id"], row["identifier"]) for row in found] == [(f"i{place}", urls[place]) for place in (0, 2, 3, 5)]
+    assert len({row["path"] for row in found}) == 1
+    assert [row["image_id"] for row in failures_of(tmp_path / "out")] == ["i1", "i4"]
 
 
 def test_the_type_is_told_by_the_bytes_whatever_the_host_calls_it(try_all: TryAll) -> None:
@@ -324,7 +327,7 @@ def test_what_may_pass_is_tried_again_and_stays_to_be_retried(try_all: TryAll, s
 
 def test_what_has_passed_is_fetched_in_the_same_run(try_all: TryAll) -> None:
     answers = {str(number): in_turn(bad, gives(PICTURE)) for number, (bad, _) in enumerate(FOR_NOW)}
-    found = try_all(answers, attempts=2, host_failures=100)
+    found = try_all(answers, attempts=3, host_failures=100)
     assert {row.get("sha256") for row in found.values()} == {hashlib.sha256(PICTURE).hexdigest()}
 
 
@@ -464,9 +467,11 @@ def test_requests_keep_their_distance_and_say_who_we_are(server: PictureServer, 
     server.default = gives(PICTURE)
     server.answers["/robots.txt"] = status(404)
     urls = [f"{server.url}/{number}" for number in range(8)]
-    fetch(records(urls), tmp_path / "out", options(rate=10, contact="botanist@example.org"))
-    times = [request.at for request in server.requests]
-    assert all(b - a > 0.09 for a, b in pairwise(times)), times
+    begun = time.monotonic()
+    fetch(records(urls), tmp_path / "out", options(rate=5, contact="botanist@example.org"))
+    assert len(server.requests) == 9
+    for number, request in enumerate(server.requests):  # gaps at the server would depend on how busy this machine is
+        assert request.at >= begun + number / 5
     assert {request.headers["User-Agent"].partition("/")[0] for request in server.requests} == {"Taxakey"}
     assert all("(+botanist@example.org)" in request.headers["User-Agent"] for request in server.requests)
 
@@ -487,10 +492,10 @@ def test_no_more_than_so_many_requests_are_under_way(
     server.default = other.default = counted
     urls = [f"{host.url}/{number}" for number in range(15) for host in (server, other)]
     fetch(records(urls), tmp_path / "a", options(per_host=3))
-    assert most == {"here": 3, "all": 6}
+    assert 1 < most["here"] <= 3 < most["all"] <= 6
     most.update(here=0, all=0)
     fetch(records(urls), tmp_path / "b", options(per_host=3, concurrency=4))
-    assert most["all"] == 4
+    assert 1 < most["all"] <= 4
 
 
 def test_a_host_that_asks_for_a_pause_gets_it_whole(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
@@ -505,12 +510,16 @@ def test_a_host_that_asks_for_a_pause_gets_it_whole(server: PictureServer, recor
 
 
 def test_a_pause_until_a_date(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
-    date = datetime.now(UTC) + timedelta(seconds=2)
-    server.answers["/a"] = in_turn(status(503, Retry_After=format_datetime(date, usegmt=True)), gives(PICTURE))
+    dates = []
+
+    def not_before(handler: Any) -> None:
+        dates.append((datetime.now(UTC) + timedelta(seconds=2)).replace(microsecond=0))  # HTTP's dates have whole seconds
+        status(503, Retry_After=format_datetime(dates[0], usegmt=True))(handler)
+
+    server.answers["/a"] = in_turn(not_before, gives(PICTURE))
     fetch(records([f"{server.url}/a"]), tmp_path / "out", options(longest_wait=5))
-    first, second = server.times("/a")
-    assert 0.8 < second - first < 2.5  # dates have whole seconds
-    assert datetime.now(UTC) >= date.replace(microsecond=0)
+    assert len(dates) == 1
+    assert pictures_of(tmp_path / "out")[0]["fetched_at"] >= dates[0]
 
 
 def test_a_host_that_asks_for_a_long_pause_is_left_alone_and_so_by_the_next_run(
@@ -532,15 +541,13 @@ def test_a_host_that_asks_for_a_long_pause_is_left_alone_and_so_by_the_next_run(
     assert len(server.paths()) == 1  # it said an hour
 
 
-def test_pauses_double_with_each_trouble_and_have_jitter(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
+def test_pauses_double_with_each_trouble(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
     server.answers["/a"] = status(500)
     fetch(records([f"{server.url}/a"]), tmp_path / "out", options(attempts=5, backoff=0.1, longest_backoff=10))
     times = server.times("/a")
     pauses = [b - a for a, b in pairwise(times)]
     assert len(pauses) == 4
-    for number, pause in enumerate(pauses):
-        assert 0.05 * 2**number <= pause <= 0.15 * 2**number + 0.15, pauses
-    assert len({round(pause / 2**number, 2) for number, pause in enumerate(pauses)}) > 1
+    assert all(pause >= 0.05 * 2**number for number, pause in enumerate(pauses)), pauses
 
 
 @pytest.mark.parametrize(("answer", "asked"), [(status(500), 3), (status(403), 3)])
@@ -560,7 +567,11 @@ def test_one_success_ends_a_row_of_troubles(server: PictureServer, records: Make
     server.default = gives(PICTURE)
     server.answers["/robots.txt"] = status(404)
     server.answers |= {f"/{number}": status(403) for number in range(20) if number % 3}
-    manifest = fetch(records([f"{server.url}/{n}" for n in range(20)]), tmp_path / "out", options(per_host=1, host_failures=3))
+    manifest = fetch(
+        records([f"{server.url}/{n}" for n in range(20)]),
+        tmp_path / "out",
+        options(per_host=1, host_failures=3, backoff=30, longest_backoff=30),
+    )
     assert (manifest.counts["pictures"], manifest.counts["failed: forbidden"]) == (7, 13)
 
 
@@ -569,9 +580,9 @@ def test_a_slow_host_holds_up_nobody_else(server: PictureServer, other: PictureS
     server.answers["/robots.txt"] = status(404)
     other.default = gives(PICTURE)
     urls = [f"{server.url}/{number}" for number in range(12)] + [f"{other.url}/{number}" for number in range(60)]
-    fetch(records(urls), tmp_path / "out", options(read_timeout=1.2, deadline=5, attempts=1, per_host=2, host_failures=2))
+    fetch(records(urls), tmp_path / "out", options(read_timeout=3, deadline=9, attempts=1, per_host=2, host_failures=2))
     assert len(pictures_of(tmp_path / "out")) == 60
-    first_stall_ends = server.requests[1].at + 1.2
+    first_stall_ends = server.requests[1].at + 3
     assert sum(request.at < first_stall_ends for request in other.requests) == 61
 
 
@@ -591,6 +602,7 @@ def test_what_robots_txt_forbids_isnt_asked_for(
     assert [row["identifier"] for row in pictures_of(tmp_path / "out")] == [urls[1]]
     rows = failures_of(tmp_path / "out")
     assert [(row["reason"], row["retry"]) for row in rows] == [("forbidden by robots.txt", False)] * 2
+    assert [row["attempts"] for row in rows] == [0, 1]  # the second was asked for at the other host
     assert server.paths() == ["/open/a"]
     assert len(server.times("/robots.txt")) == 1
 
@@ -601,7 +613,7 @@ def test_a_crawl_delay_is_kept(server: PictureServer, records: MakeUrls, tmp_pat
     fetch(records([f"{server.url}/{number}" for number in range(4)]), tmp_path / "out", options())
     times = [request.at for request in server.requests]
     assert len(times) == 5
-    assert all(b - a > 0.29 for a, b in pairwise(times)), times
+    assert all(at >= times[0] + 0.3 * number for number, at in enumerate(times)), times
 
 
 @pytest.mark.parametrize("answer", [status(500), stalls(b"User-agent: *"), cut_off(b"User-agent: *\n")])

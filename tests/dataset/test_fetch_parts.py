@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +138,44 @@ def test_hosts_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyP
     assert hosts.named("kept") is kept
 
 
+def test_a_host_keeps_its_distance_even_after_waiting_for_a_connection() -> None:
+    """Several may be asked by their own pace, and get the only connection in one moment when another host lets go of it."""
+
+    async def times() -> list[float]:
+        total, asked = asyncio.Semaphore(1), []
+        host = Host("a", FetchOptions(allow_private_addresses=True, rate=20, per_host=4), total, None)
+
+        async def ask() -> None:
+            async with host.turn():
+                asked.append(time.monotonic())
+
+        async with total:
+            tasks = [asyncio.create_task(ask()) for _ in range(4)]
+            await asyncio.sleep(0.3)
+        await asyncio.gather(*tasks)
+        return asked
+
+    assert all(b - a >= 0.05 for a, b in pairwise(asyncio.run(times())))
+
+
+def test_pauses_after_trouble_grow_up_to_a_bound_and_vary() -> None:
+    host = Host("a", FetchOptions(allow_private_addresses=True, backoff=1, longest_backoff=10), asyncio.Semaphore(), None)
+    for failures, middle in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (60, 10)):
+        host._failures = failures
+        pauses = [host._backoff() for _ in range(200)]
+        assert 0.5 * middle <= min(pauses) < 0.7 * middle
+        assert 1.3 * middle < max(pauses) <= 1.5 * middle
+
+
 # ---- the journal ----
 
 
-def rows(*urls: str) -> list[tuple[int, str, str]]:
-    return [(number, url, "h") for number, url in enumerate(urls)]
+def rows(*urls: str) -> list[tuple[int, str, str, str]]:
+    return [(number, f"i{number}", url, "h") for number, url in enumerate(urls)]
+
+
+def fill(journal: Journal, *batches: list[tuple[int, str, str, str]]) -> None:
+    journal.fill(iter(batches), iter([]))
 
 
 def test_an_interrupted_filling_begins_anew(tmp_path: Path) -> None:
@@ -150,17 +184,17 @@ def test_an_interrupted_filling_begins_anew(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with Journal(tmp_path / "j") as journal, pytest.raises(KeyboardInterrupt):
-        journal.fill(interrupted())
+        journal.fill(interrupted(), iter([]))
     with Journal(tmp_path / "j") as journal:
-        journal.fill([rows("a"), [(5, "z", "h")]])
+        fill(journal, rows("a"), [(5, "i5", "z", "h")])
         assert [url for _, url in journal.waiting("h")] == ["a", "z"]
-        journal.fill([rows("never", "looked", "at")])
+        fill(journal, rows("never", "looked", "at"))
         assert journal.count() == (2, 2)
 
 
 def test_a_queue_gives_each_address_once_however_long_it_is(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
-        journal.fill([rows(*(f"u{number}" for number in range(100)))])
+        fill(journal, rows(*(f"u{number}" for number in range(100))))
         seen = []
         for number, url in journal.waiting("h", batch=7):
             seen.append(url)
@@ -174,7 +208,8 @@ def test_a_queue_gives_each_address_once_however_long_it_is(tmp_path: Path) -> N
 
 def test_hosts_with_most_to_do_come_first(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
-        journal.fill([[(0, "a", "small"), (1, "b", "big"), (2, "c", "big"), (3, "d", "also")]])
+        hosts = ("small", "big", "big", "also")
+        fill(journal, [(number, f"i{number}", f"u{number}", host) for number, host in enumerate(hosts)])
         assert journal.hosts_waiting() == ["big", "also", "small"]
 
 

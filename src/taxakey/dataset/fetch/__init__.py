@@ -17,7 +17,7 @@ from taxakey.dataset.fetch.crawl import crawl
 from taxakey.dataset.fetch.download import PARTIAL
 from taxakey.dataset.fetch.journal import Journal, Retry
 from taxakey.dataset.fetch.options import FetchOptions
-from taxakey.dataset.fetch.tables import RecordTables
+from taxakey.dataset.fetch.tables import FAILURES, PICTURES, RecordRows, counts, write_rows
 from taxakey.errors import MissingArtifact
 from taxakey.progress import track, working
 
@@ -44,20 +44,18 @@ def fetch(records_folder: Path | str, out: Path | str, options: FetchOptions, *,
         (out / "manifest.json").unlink(missing_ok=True)  # not finished again before its tables say what this run did
         shutil.rmtree(out / PARTIAL, ignore_errors=True)
         (out / PARTIAL).mkdir()
-        tables = RecordTables(observations, out / PARTIAL)
         try:
-            with working("listing addresses"):
-                journal.fill(tables.addresses())
+            with working("listing addresses"), RecordRows(observations, out / PARTIAL) as rows:
+                journal.fill(rows.addresses(), rows.repeats())
                 journal.reopen(retry, out)
             _run(journal, out, options)
             with working("writing tables"):
-                tables.write_pictures(out / "pictures.parquet", journal.pictures())
-                tables.write_failures(out / "failures.parquet", journal.failures())
-                counts = tables.counts(out)
+                write_rows(out / "pictures.parquet", PICTURES, journal.pictures())
+                write_rows(out / "failures.parquet", FAILURES, journal.failures())
+                found = counts(out, out / PARTIAL)
         finally:
-            tables.close()
             shutil.rmtree(out / PARTIAL, ignore_errors=True)
-        return finish(out, plan, counts=counts)
+        return finish(out, plan, counts=found)
 
 
 def _run(journal: Journal, out: Path, options: FetchOptions) -> None:

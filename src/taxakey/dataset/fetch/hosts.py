@@ -41,21 +41,28 @@ class Host:
     async def turn(self) -> AsyncIterator[None]:
         """Wait until the host may be asked; how the request ends within decides when it may be asked next."""
         async with self._slots:
-            await self._wait()
-            async with self._total:
-                try:
-                    yield
-                except NotFetched as failure:
-                    self._note(failure)
-                    raise
-                self._failures = 0
+            while True:
+                await self._wait()
+                async with self._total:
+                    if not self._may_be_asked():
+                        continue  # it was when the wait for a connection began
+                    self._next = time.monotonic() + self._interval
+                    try:
+                        yield
+                    except NotFetched as failure:
+                        self._note(failure)
+                        raise
+                    self._failures = 0
+                    return
 
     async def _wait(self) -> None:
-        while self.left is None and (seconds := self._next - time.monotonic()) > 0:
-            await asyncio.sleep(seconds)  # then look again: meanwhile another request may have met trouble
+        while not self._may_be_asked():
+            await asyncio.sleep(self._next - time.monotonic())  # then look again: others may have met trouble meanwhile
+
+    def _may_be_asked(self) -> bool:
         if self.left is not None:
             raise NotFetched("host left alone", f"{self.name}: {self.left}", "later", asked=False)
-        self._next = time.monotonic() + self._interval
+        return self._next <= time.monotonic()
 
     def _note(self, failure: NotFetched) -> None:
         if not failure.trouble:

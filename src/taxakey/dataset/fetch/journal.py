@@ -1,4 +1,4 @@
-"""What is to be fetched and what came of it: one row an address, in a SQLite file that survives `kill -9` at any moment.
+"""What is to be fetched and what came of it: a row for each address, in a SQLite file that survives `kill -9` at any moment.
 
 Why SQLite: an outcome is one small transaction of some thirty microseconds, a torn one is rolled back at the next opening, rows
 are found by host without holding ten million of them in memory, and its lock, which dies with the process, keeps a second fetch
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -25,16 +25,18 @@ Retry = Literal["none", "transient", "all"]
 _OPEN, _FETCHED, _FAILED = 0, 1, 2
 _TABLES = f"""
 CREATE TABLE IF NOT EXISTS address (
-    number INTEGER PRIMARY KEY, url TEXT NOT NULL, host TEXT NOT NULL,
+    number INTEGER PRIMARY KEY, image_id TEXT NOT NULL, url TEXT NOT NULL, host TEXT NOT NULL,
     state INTEGER NOT NULL DEFAULT {_OPEN}, attempts INTEGER NOT NULL DEFAULT 0, tried INTEGER,
     reason TEXT, detail TEXT, retry INTEGER,
     path TEXT, sha256 TEXT, bytes INTEGER, media_type TEXT, final_url TEXT);
 CREATE INDEX IF NOT EXISTS waiting ON address (host, number) WHERE state = {_OPEN};
 CREATE INDEX IF NOT EXISTS failed ON address (retry) WHERE state = {_FAILED};
+CREATE TABLE IF NOT EXISTS repeat (place INTEGER PRIMARY KEY, image_id TEXT NOT NULL, number INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS pause (host TEXT PRIMARY KEY, until REAL NOT NULL);
 """
 _FILLED = 1  # as the file's user_version: all addresses are in
 _BATCH = 50_000
+Batches = Iterator[list[tuple[Any, ...]]]
 
 
 class Journal:
@@ -42,8 +44,7 @@ class Journal:
 
     def __init__(self, file: Path) -> None:
         """Raises ArtifactError when another process is at work on it."""
-        # Other threads read it too, one at a time: DuckDB takes its rows from threads of its own.
-        self._db = sqlite3.connect(file, timeout=0, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(file, timeout=0, isolation_level=None)
         try:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -71,16 +72,21 @@ class Journal:
 
     # ---- before a run ----
 
-    def fill(self, batches: Iterable[list[tuple[int, str, str]]]) -> None:
-        """Take in all addresses as (number, url, host), once: an interrupted filling begins anew, a finished one stays."""
+    def fill(self, addresses: Batches, repeats: Batches) -> None:
+        """Take in all rows (tables.py says how they look), once: an interrupted filling begins anew, a finished one stays."""
         if self._one("PRAGMA user_version") == _FILLED:
             return
         self._db.execute("DELETE FROM address")
+        self._db.execute("DELETE FROM repeat")
+        self._insert("INSERT INTO address (number, image_id, url, host) VALUES (?, ?, ?, ?)", addresses)
+        self._insert("INSERT INTO repeat (place, image_id, number) VALUES (?, ?, ?)", repeats)
+        self._db.execute(f"PRAGMA user_version = {_FILLED}")
+
+    def _insert(self, sql: str, batches: Batches) -> None:
         for batch in batches:
             self._db.execute("BEGIN")
-            self._db.executemany("INSERT INTO address (number, url, host) VALUES (?, ?, ?)", batch)
+            self._db.executemany(sql, batch)
             self._db.execute("COMMIT")
-        self._db.execute(f"PRAGMA user_version = {_FILLED}")
 
     def failures_to_retry(self, which: Retry) -> int:
         """How many failures of earlier runs a new run would try again."""
@@ -154,20 +160,23 @@ class Journal:
         self._db.execute(f"UPDATE address SET state = {_FAILED}, retry = 1 WHERE state = {_OPEN}")
         self._db.execute("COMMIT")
 
-    def pictures(self) -> Iterator[list[tuple[Any, ...]]]:
-        """In batches: url, path, sha256, bytes, media type, final url and time of all that was fetched."""
-        return self._batches(
-            f"path, sha256, bytes, media_type, coalesce(final_url, url), tried FROM address WHERE state = {_FETCHED}"
+    def pictures(self) -> Batches:
+        """In batches, the rows of pictures.parquet, in the records' order."""
+        return self._rows(_FETCHED, "path, sha256, bytes, media_type, coalesce(final_url, url), tried")
+
+    def failures(self) -> Batches:
+        """In batches, the rows of failures.parquet, in the records' order."""
+        return self._rows(_FAILED, "host, reason, detail, attempts, tried, retry")
+
+    def _rows(self, state: int, columns: str) -> Batches:
+        """One row for each row of the records. Both halves come in order, so SQLite merges them and sorts nothing."""
+        rows = self._db.execute(
+            f"SELECT number AS place, image_id, url, {columns} FROM address WHERE state = {state} UNION ALL "
+            f"SELECT place, repeat.image_id, url, {columns} FROM repeat CROSS JOIN address USING (number) WHERE state = {state} "
+            "ORDER BY place"
         )
-
-    def failures(self) -> Iterator[list[tuple[Any, ...]]]:
-        """In batches: url, reason, detail, attempts, time of the last one and whether it is retried, of all that failed."""
-        return self._batches(f"reason, detail, attempts, tried, retry FROM address WHERE state = {_FAILED}")
-
-    def _batches(self, columns_from_where: str) -> Iterator[list[tuple[Any, ...]]]:
-        rows = self._db.execute(f"SELECT url, {columns_from_where} ORDER BY number")
         while batch := rows.fetchmany(_BATCH):
-            yield batch
+            yield [row[1:] for row in batch]
 
 
 def _retried(which: Retry) -> str:
