@@ -193,7 +193,7 @@ def sniff(name: str, open_file: Open) -> tuple[Dialect, list[str]]:
     with open_file() as file:
         start = file.read(2**20)
     line = next((line for line in start.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()), b"")
-    delimiter = max("|\t,;", key=lambda mark: line.count(mark.encode()))
+    delimiter = max(",|\t;", key=lambda mark: line.count(mark.encode()))  # a comma where there is none of them
     # Lists with | or tabs hold quotation marks as ordinary characters, unless their header is in such marks itself.
     dialect = Dialect(delimiter, '"' if delimiter in ",;" or line.startswith(b'"') else "")
     return dialect, look_at(io.BytesIO(line), dialect, name).header if line else []

@@ -44,7 +44,7 @@ _SHORT_RANKS = {
     "convariety": ("convar", "convariety", "convarietas"),
     "proles": ("proles", "prol"),
     "monstrosity": ("monstr", "monstrosity"),
-    "lusus": ("lusus", "lus"),
+    "lusus": ("lusus",),
     "mutation": ("mut", "mutatio"),
     "cultivar": ("cv", "cultivar"),
 }
@@ -91,7 +91,7 @@ _CLEANING = (
     (r",? (?:nom|comb|stat)\. .*$|,? (?:ined|p\. ?p|pro parte)\b\.?.*$", ""),
     (r",? s\. ?(?:lat|ampl|str|l)\b\.?| sensu (?:lato|stricto|amplo)\b", ""),
     (r",? (?:nec|non) .*$", ""),
-    (rf" (?:sub|{_MARKERS})\.?$", ""),
+    (rf"^(\S+ .*\S) (?:sub|{_MARKERS})\.?$", r"\1"),
     (r"^(\S+ [\p{Ll}-]{5,})\.$", r"\1"),
     (r" st\. ?-?(\p{Ll}{3,})", r" st-\1"),  # Nesoluma st.-johnianum
     (r"^ +| +$", ""),
