@@ -143,6 +143,10 @@ def test_thin_and_tiny_pictures_are_measured_too() -> None:
         assert (found["width"], found["height"]) == size
 
 
+def test_the_scale_is_measured_on_the_whole_picture() -> None:
+    assert look(jpeg(noise(6, 1600, 2400)), scale=lambda image: image.shape[1] / 2)["pixels_per_mm"] == 1200
+
+
 def test_bad_pictures_have_a_reason_and_their_hash(tmp_path: Path) -> None:
     good = jpeg(noise(5, 60, 80))
     for name, data in (("cut.jpg", good[: len(good) // 2]), ("text.jpg", b"no picture"), ("empty.jpg", b"")):

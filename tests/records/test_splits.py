@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxakey.errors import BadInput
-from taxakey.records.splits import SplitOptions, assign, quotas, split, use_fold
+from taxakey.records.splits import SplitOptions, _left, assign, quotas, split, use_fold
 from taxakey.records.table import Observations
 
 Row = tuple[str, str, str | None]  # observation, species, given split
@@ -300,6 +300,27 @@ def test_what_groups_of_several_species_take_counts_to_the_quotas() -> None:
     assert 1 <= mixed.count("test") <= 3
 
 
+def test_one_stays_in_train_where_groups_of_several_species_took_more_than_the_quotas() -> None:
+    taken = np.array([[0, 1, 0], [0, 0, 3], [5, 5, 0]])  # by train, validation, test, of three classes
+    test, validation = _left(np.array([1, 1, 2]), taken, SplitOptions())
+    # of 6, 7 and 5 groups 2, 2 and 2 are due to test, 1 each to validation; two classes have none in train yet
+    assert test.tolist() == [0, 0, 1]
+    assert validation.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_a_group_stays_in_train_where_half_its_species_would_have_no_other(each: int) -> None:
+    # Twenty groups of twenty common plants and a rare one; every rare species is in `each` of the groups.
+    rows = species(400) + [row for number in range(20 // each) for row in species(each, f"Dus s{number:02}")]
+    names = [str(number // 20) for number in range(400)] + [str(number) for number in range(20)]
+    joined = pa.table({"image_id": [f"i{number}" for number in range(420)], "group": names})
+    observed = grouped(rows)
+    for seed in range(40):
+        assignment = assign(observed, SplitOptions(seed=seed), joined=joined)
+        assert assignment.counts["species_without_train"] == 0
+        assert set(assignment.table["split"].to_pylist()) == ({"train"} if each == 1 else {"train", "validation", "test"})
+
+
 def test_an_institution_held_out() -> None:
     observed = by_institution(2)
     found = split(observed, SplitOptions(held_out="X3")).table
@@ -337,6 +358,16 @@ def test_the_halves_of_test_are_even_for_each_class_and_in_all() -> None:
     both = [sum(each[half] for each in halves.values()) for half in ("public", "private")]
     assert abs(both[0] - both[1]) <= 1
     assert assign(grouped(rows)).table["half"].null_count == len(rows)
+
+
+def test_halves_and_folds_follow_their_own_hashes() -> None:
+    rows = species(30)
+    table = assign(grouped(rows), SplitOptions(seed=3, halves=True, folds=5)).table.to_pylist()
+    for purpose, column, hands in (("half", "half", ["public", "private"]), ("fold", "fold", [*range(5)])):
+        names = [row["group"] for row in table if row[column] is not None]
+        ordered = sorted(names, key=lambda name: hashlib.md5(f"{name}:3:{purpose}".encode()).hexdigest())
+        expected = {name: hands[place % len(hands)] for place, name in enumerate(ordered)}
+        assert {row["group"]: row[column] for row in table if row[column] is not None} == expected
 
 
 def test_folds_are_even_hold_groups_together_and_make_three_parts() -> None:

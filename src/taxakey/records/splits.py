@@ -287,7 +287,7 @@ def _round(numbers: NDArray[np.floating]) -> Integers:
     return np.floor(numbers + 0.5 + 1e-9).astype(np.int64)
 
 
-# ---- halves and folds: the groups one after the other, by class and then by hash, are dealt out in turn ----
+# ---- halves and folds: the groups, by class and then by the MD5 of "{name}:{seed}:half" (or :fold), are dealt out in turn ----
 
 
 def _in_turn(rows: Integers, members: _Members, names: list[str], seed: int, purpose: str, hands: int) -> Integers:
