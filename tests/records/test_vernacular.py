@@ -56,7 +56,9 @@ def test_a_real_checklist(shared_data: Path) -> None:
         first.setdefault(names[taxon], name)
     found = {row["scientificName"]: row["vernacularName"] for row in read_vernacular(path, "en").to_pylist()}
     assert found["Inia geoffrensis"] == first["Inia geoffrensis Blainville"] == "Amazon River Dolphin"
-    assert set(found.values()) == set(first.values())
+    # Names of other taxa that come to the same canonical name (subspecies by their author) leave one of theirs.
+    assert set(found.values()) <= {name.strip() for name in first.values()}
+    assert len(found) == 80
 
 
 def test_archives_without_such_names(shared_data: Path) -> None:

@@ -45,7 +45,9 @@ def first_of(columns: Mapping[str, Any], *names: str) -> pa.ChunkedArray:
     found = [columns[name] for name in names if name in columns]
     if not found[0].null_count or len(found) == 1:
         return found[0]
-    return pc.coalesce(*(plain(column) for column in found))
+    first = pc.coalesce(*(plain(column) for column in found))
+    dictionaries = all(pa.types.is_dictionary(column.type) or column.null_count == len(column) for column in found)
+    return first.dictionary_encode() if dictionaries else first
 
 
 def strings(values: Sequence[str | None]) -> pa.ChunkedArray:

@@ -25,7 +25,7 @@ _BLOCK = 4 * 2**20
 """Bytes read at a time; also the longest row that can be read."""
 _PEEKED_ROWS = 100
 _LONGEST_LINE = 2**20
-_REPEATED_BELOW = 0.4
+_REPEATED_BELOW = 0.7
 """A column whose first block has fewer distinct values than this share of its rows is kept as a dictionary."""
 
 

@@ -46,23 +46,30 @@ def read_snapshot(path: Path | str) -> Observations:
 
 
 def of_archive(archive: Archive) -> Observations:
-    """Join and check what was read."""
-    table, reasons = _join(archive.core, archive.media if archive.media is not None else _associated(archive.core))
+    """Join and check what was read; its tables are let go on the way, because each may fill a good part of the memory."""
+    folder, too_long, unbalanced = archive.folder, archive.too_long, archive.unbalanced
+    core, media = archive.core, archive.media if archive.media is not None else _associated(archive.core)
+    del archive
+    table, reasons = _join(core, media)
+    del core, media
+    pa.default_memory_pool().release_unused()
     columns = dict(zip(table.column_names, table.columns, strict=True))
+    rows = table.num_rows
+    del table
     columns["occurrenceID"] = first_of(columns, "occurrenceID", "gbifID", "id")
     columns["taxonID"] = first_of(columns, "speciesKey", "taxonID", "taxonKey", "nothing")
     if "poisonous" not in columns and "dynamicProperties" in columns:
         columns["poisonous"] = by_distinct(_poisonous, columns["dynamicProperties"])
     if "geoPoint" in columns:
         _take_point_apart(columns)
-    unnamed = name_rows(columns, table.num_rows)
-    columns["path"], misplaced = locate_all(columns["identifier"], [archive.folder], confined=True)
+    unnamed = name_rows(columns, rows)
+    columns["path"], misplaced = locate_all(columns["identifier"], [folder], confined=True)
     columns["image_id"] = ids_by_stem(columns["identifier"], columns["occurrenceID"])
     reason = pc.coalesce(reasons, misplaced, unnamed)
-    found = observations(columns, reason, columns["identifier"]).add_rejected(TOO_LONG, archive.too_long)
-    if not archive.unbalanced:
+    found = observations(columns, reason, columns["identifier"]).add_rejected(TOO_LONG, too_long)
+    if not unbalanced:
         return found
-    return Observations(found.table, found.rejected, {**found.repaired, UNBALANCED: archive.unbalanced})
+    return Observations(found.table, found.rejected, {**found.repaired, UNBALANCED: unbalanced})
 
 
 def _associated(core: pa.Table) -> pa.Table:

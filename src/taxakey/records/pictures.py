@@ -88,15 +88,15 @@ def ids_by_stem(identifiers: pa.ChunkedArray, observations: pa.ChunkedArray) -> 
 
     Else "{observation}_{number}", the observation's id cut down to what stands behind its last slash where that tells them apart.
     """
-    stems = _stems(identifiers)
-    if pc.count_distinct(stems).as_py() == len(stems) - stems.null_count:
+    stems = _stems_that_differ(identifiers)
+    if stems is not None:
         return stems
     encoded = plain(observations).combine_chunks().dictionary_encode()
     ids = encoded.dictionary
     short = pc.replace_substring_regex(pc.replace_substring_regex(ids, "/+$", ""), "(?s)^.*/", "")
     if pc.count_distinct(short).as_py() == len(ids):
         ids = short
-    named = pc.and_(pc.is_valid(stems), encoded.is_valid()).combine_chunks()
+    named = pc.and_(identifiers.is_valid().combine_chunks(), encoded.is_valid())
     codes_N = np.where(named.to_numpy(zero_copy_only=False), pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), -1)
     joined = pc.binary_join_element_wise(ids.take(encoded.indices), pa.array(_numbers(codes_N)).cast(pa.string()), "_")
     return pa.chunked_array([pc.if_else(named, joined, None)])
@@ -113,9 +113,19 @@ def _numbers(codes_N: np.ndarray) -> np.ndarray:
     return numbers_N
 
 
-def _stems(identifiers: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Last part of each path or address without its suffix; null where that is empty."""
-    return pa.chunked_array([_stem_block(plain(block)) for (block,) in blocks(identifiers)], pa.string())
+def _stems_that_differ(identifiers: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Last part of each path or address without its suffix [N]; None as soon as two of them are the same."""
+    stems = []
+    for (block,) in blocks(identifiers):
+        stems.append(_stem_block(plain(block)))
+        if not _differ(stems[-1]):
+            return None
+    whole = pa.chunked_array(stems, pa.string())
+    return whole if _differ(whole) else None
+
+
+def _differ(values: pa.Array | pa.ChunkedArray) -> bool:
+    return bool(pc.count_distinct(values).as_py() == len(values) - values.null_count)
 
 
 def _stem_block(text: pa.Array) -> pa.Array:
