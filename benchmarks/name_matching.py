@@ -29,9 +29,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from taxakey.records.checklist import Checklist, make_checklist, read_checklist
-from taxakey.records.checklist_files import Delivered, read_checklist_files
-from taxakey.records.matching import Matches, MatchOptions, match_names
+from taxakey.records.naming.checklist import Checklist, make_checklist, read_checklist
+from taxakey.records.naming.checklist_files import Delivered, read_checklist_files
+from taxakey.records.naming.matching import Matches, MatchOptions, match_names
 
 Row = Mapping[str, str]
 

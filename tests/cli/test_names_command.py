@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from taxakey.artifacts import Plan
 from taxakey.cli.names import drift, names
 from taxakey.errors import BadInput, PlanMismatch
-from taxakey.records.matches import Matches, apply_matches
+from taxakey.records.naming.matches import Matches, apply_matches
 from taxakey.records.sample import SampleOptions, sample
 from taxakey.records.sources import read_source
 from taxakey.records.splits import split

@@ -17,9 +17,9 @@ from taxakey.prediction.rescore import (
     rescore_probabilities,
 )
 from taxakey.predictions import Predictions, Truth
-from taxakey.records.checklist import make_checklist
-from taxakey.records.checklist_files import Delivered
-from taxakey.records.name_drift import Drift, classes_of, find_drift
+from taxakey.records.naming.checklist import make_checklist
+from taxakey.records.naming.checklist_files import Delivered
+from taxakey.records.naming.name_drift import Drift, classes_of, find_drift
 from taxakey.taxonomy import Taxonomy
 
 OLD = Taxonomy.from_rows(

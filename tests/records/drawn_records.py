@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from taxakey.records.delivered_names import DELIVERED
+from taxakey.records.naming.delivered_names import DELIVERED
 from taxakey.records.selection import GIVEN, NAMES
 from taxakey.records.table import SCHEMA
 

@@ -14,10 +14,10 @@ import pytest
 from drawn_records import ROWS, SPARK_LOCAL, checklist_says, inspected, records
 
 from taxakey.errors import BadInput, BadRecords
-from taxakey.records.delivered_names import DELIVERED
 from taxakey.records.engines import Engine, open_engine
 from taxakey.records.hosts import HostOptions
 from taxakey.records.licences import licence_code
+from taxakey.records.naming.delivered_names import DELIVERED
 from taxakey.records.selection import GIVEN, NEVER_LOOKED_UP, SEVERAL_TAXA, SelectionOptions, given_names, select
 from taxakey.records.table import SCHEMA
 

@@ -13,8 +13,8 @@ from dwca.exceptions import InvalidArchive
 from dwca.read import DwCAReader
 
 from taxakey.errors import BadInput, BadRecords
-from taxakey.records.names import author_behind, canonical_name, genus_of
-from taxakey.records.pictures import ids_by_stem, locate
+from taxakey.records.reading.names import author_behind, canonical_name, genus_of
+from taxakey.records.reading.pictures import ids_by_stem, locate
 from taxakey.records.sources import read_archive, read_csv, read_folder, read_source, source_hash
 from taxakey.records.table import Observations
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from taxakey.artifacts import Plan, read_manifest
 from taxakey.cli.publish import publish as publish_command
-from taxakey.dataset.citation import CitationOptions
+from taxakey.dataset.publishing.citation import CitationOptions
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput
 from taxakey.records.table import Observations

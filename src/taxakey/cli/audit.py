@@ -42,8 +42,8 @@ def audit(
     Example: taxakey audit split_manifest.parquet --was-it-there photograph.jpg
     """
     from taxakey.artifacts import kind_of
-    from taxakey.dataset.audit import audit as audit_dataset
-    from taxakey.dataset.leaks import AuditOptions
+    from taxakey.dataset.auditing.audit import audit as audit_dataset
+    from taxakey.dataset.auditing.leaks import AuditOptions
 
     if was_it_there and (dataset.is_file() or kind_of(dataset) == "audit"):
         return _answer(dataset, was_it_there, near_distance)
@@ -59,7 +59,7 @@ def audit(
 def _summarise(out: Path) -> int:
     """Print the counts; returns the number of leaks."""
     from taxakey.artifacts import read_json
-    from taxakey.dataset.leaks import LEAKS
+    from taxakey.dataset.auditing.leaks import LEAKS
 
     result = read_json(out / "audit.json")
     for kind, number in result["findings"].items():
@@ -72,7 +72,7 @@ def _summarise(out: Path) -> int:
 
 
 def _answer(manifest: Path, files: list[Path], distance: int) -> None:
-    from taxakey.dataset.split_manifest import SplitManifest
+    from taxakey.dataset.auditing.split_manifest import SplitManifest
 
     known = SplitManifest.read(manifest)
     typer.echo(f"{len(known.rows):,} pictures, digest {known.digest}")

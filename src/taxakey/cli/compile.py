@@ -103,7 +103,7 @@ def _publish(compilation: Compilation) -> None:
     from dataclasses import replace
 
     from taxakey.artifacts import read_manifest
-    from taxakey.dataset.citation import downloads_of
+    from taxakey.dataset.publishing.citation import downloads_of
     from taxakey.report.publication import PublicationOptions, publish
 
     recipe = compilation.recipe

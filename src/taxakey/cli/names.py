@@ -35,8 +35,8 @@ def names(
 
     from taxakey import progress
     from taxakey.artifacts import Plan, kind_of
-    from taxakey.records.checklist import read_checklist
-    from taxakey.records.matching import MatchOptions, match_names
+    from taxakey.records.naming.checklist import read_checklist
+    from taxakey.records.naming.matching import MatchOptions, match_names
     from taxakey.records.sources import source_hash
 
     table, columns = _delivered(source, column or [])
@@ -62,7 +62,7 @@ def drift(
     """
     from taxakey import progress
     from taxakey.artifacts import Plan
-    from taxakey.records.name_drift import find_drift, read_classes
+    from taxakey.records.naming.name_drift import find_drift, read_classes
     from taxakey.records.sources import source_hash
 
     with progress.working(f"comparing {old} with {new}"):
@@ -81,8 +81,8 @@ def _delivered(source: Path, pairs: list[str]) -> tuple[pa.Table, dict[str, str]
 
     from taxakey.cli.records import _mapping
     from taxakey.errors import BadInput
-    from taxakey.records.delivered_names import read_names
-    from taxakey.records.matches import DELIVERED
+    from taxakey.records.naming.delivered_names import read_names
+    from taxakey.records.naming.matches import DELIVERED
     from taxakey.records.table import Observations
 
     columns = _mapping(pairs)
@@ -94,7 +94,7 @@ def _delivered(source: Path, pairs: list[str]) -> tuple[pa.Table, dict[str, str]
 
 
 def _summarise(counts: Mapping[str, int], out: Path, finished: bool) -> None:
-    from taxakey.records.matches import MATCH_TYPES
+    from taxakey.records.naming.matches import MATCH_TYPES
 
     if finished:
         typer.echo(f"{out}: was finished before, nothing to do")

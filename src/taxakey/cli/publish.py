@@ -36,7 +36,7 @@ def publish(
 
     Example: taxakey publish work/dataset public --title X --author Y --also herbarium2022 --solution work/answers
     """
-    from taxakey.dataset.citation import CitationOptions
+    from taxakey.dataset.publishing.citation import CitationOptions
     from taxakey.report.publication import PublicationOptions
     from taxakey.report.publication import publish as publish_dataset
 

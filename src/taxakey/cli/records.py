@@ -65,9 +65,9 @@ def records(
 
     from taxakey import progress
     from taxakey.artifacts import Plan, kind_of
+    from taxakey.records.reading.vernacular import read_vernacular, with_vernacular
     from taxakey.records.sources import read_sources, source_hash
     from taxakey.records.splits import SplitOptions, split
-    from taxakey.records.vernacular import read_vernacular, with_vernacular
 
     columns = _mapping(column or [])
     options = SplitOptions(seed=seed)

@@ -24,17 +24,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taxakey.artifacts import Manifest, Plan, hash_of, read_json, read_manifest, start, write_json
-from taxakey.dataset.audit import audit
+from taxakey.dataset.auditing.audit import audit
 from taxakey.dataset.build import build
 from taxakey.dataset.fetch import fetch
 from taxakey.dataset.inspection import inspect, read_inspection
 from taxakey.dataset.recipe import DatasetRecipe
 from taxakey.progress import working
-from taxakey.records.checklist import Checklist, read_checklist
 from taxakey.records.coverage import write_coverage
 from taxakey.records.engines import open_engine
-from taxakey.records.matches import Matches
-from taxakey.records.matching import match_names
+from taxakey.records.naming.checklist import Checklist, read_checklist
+from taxakey.records.naming.matches import Matches
+from taxakey.records.naming.matching import match_names
 from taxakey.records.selected import write_selection
 from taxakey.records.selection import given_names, names_of
 from taxakey.records.sources import read_sources, source_hash

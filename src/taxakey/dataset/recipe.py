@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from taxakey.dataset.auditing.leaks import AuditOptions
 from taxakey.dataset.build import BuildOptions
-from taxakey.dataset.citation import CitationOptions
 from taxakey.dataset.fetch import FetchOptions
 from taxakey.dataset.inspection import InspectOptions
-from taxakey.dataset.leaks import AuditOptions
 from taxakey.dataset.masking import MaskOptions
+from taxakey.dataset.publishing.citation import CitationOptions
 from taxakey.errors import BadRecipe
 from taxakey.recipe_file import checked, expanded, read_mapping, read_text, refuse_unknown_keys
 from taxakey.records.engines import EngineName
 from taxakey.records.hosts import HostOptions
-from taxakey.records.matching import MatchOptions
+from taxakey.records.naming.matching import MatchOptions
 from taxakey.records.selection import SelectionOptions
 from taxakey.records.splits import SplitOptions
 

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from taxakey.errors import BadInput
 from taxakey.predictions import Predictions, Truth
-from taxakey.records.name_drift import Drift
+from taxakey.records.naming.name_drift import Drift
 from taxakey.taxonomy import RANKS, Taxonomy
 
 _SCORES_AT_ONCE = 20_000_000

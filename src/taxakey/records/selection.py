@@ -22,11 +22,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taxakey.errors import BadInput, BadRecords
-from taxakey.records.delivered_names import DELIVERED
 from taxakey.records.engines import Engine
 from taxakey.records.hosts import Choice, HostOptions, choose_hosts
 from taxakey.records.licences import CODES, licence_code
-from taxakey.records.matches import Matches
+from taxakey.records.naming.delivered_names import DELIVERED
+from taxakey.records.naming.matches import Matches
 from taxakey.records.table import SCHEMA
 
 GIVEN = tuple(DELIVERED.values())

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from taxakey.artifacts import hash_of
 from taxakey.errors import BadInput, BadRecords
-from taxakey.records.archives import TABLE_SUFFIXES, holds_tables, is_occurrences
-from taxakey.records.containers import is_packed
-from taxakey.records.folders import read_folder
 from taxakey.records.layouts import reader_named, recognised
-from taxakey.records.merging import merge, with_source
-from taxakey.records.occurrences import read_archive, read_snapshot
-from taxakey.records.parquet import column_names, parts_of
+from taxakey.records.reading.archives import TABLE_SUFFIXES, holds_tables, is_occurrences
+from taxakey.records.reading.containers import is_packed
+from taxakey.records.reading.folders import read_folder
+from taxakey.records.reading.merging import merge, with_source
+from taxakey.records.reading.occurrences import read_archive, read_snapshot
+from taxakey.records.reading.parquet import column_names, parts_of
+from taxakey.records.reading.tables import read_csv, read_parquet, sniff_table
 from taxakey.records.table import Observations
-from taxakey.records.tables import read_csv, read_parquet, sniff_table
 
 __all__ = ["read_archive", "read_csv", "read_folder", "read_parquet", "read_source", "read_sources", "source_hash"]
 

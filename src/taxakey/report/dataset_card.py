@@ -11,7 +11,7 @@ import yaml
 
 from taxakey import __version__
 from taxakey.dataset.build import PARTS
-from taxakey.dataset.citation import CitationOptions, citation_text
+from taxakey.dataset.publishing.citation import CitationOptions, citation_text
 from taxakey.dataset.reader import Dataset
 from taxakey.report.exploration import cumulative_tenths
 from taxakey.report.flow import Step, flow_table

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taxakey.dataset.attribution import normalised
+from taxakey.dataset.publishing.attribution import normalised
 from taxakey.errors import BadRecords
 from taxakey.records.table import SCHEMA, SPLITS
 

@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_text
-from taxakey.dataset.attribution import ledger, licence_totals, write_attribution
-from taxakey.dataset.citation import CitationOptions, downloads_of, write_citation
-from taxakey.dataset.herbarium2022 import Herbarium2022, Herbarium2022Options, write_herbarium2022
+from taxakey.dataset.publishing.attribution import ledger, licence_totals, write_attribution
+from taxakey.dataset.publishing.citation import CitationOptions, downloads_of, write_citation
+from taxakey.dataset.publishing.herbarium2022 import Herbarium2022, Herbarium2022Options, write_herbarium2022
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput
 from taxakey.records.phylogeny import read_newick

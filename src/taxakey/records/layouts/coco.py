@@ -21,12 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxakey.errors import BadRecords
-from taxakey.records.checking import first_of, look_up, observations, whole
-from taxakey.records.delimited import plain, stack
-from taxakey.records.json_stream import read_arrays, read_elements
 from taxakey.records.layouts.roots import root_of
-from taxakey.records.names import Columns, name_rows
-from taxakey.records.pictures import ids_of_table, locate_all
+from taxakey.records.reading.checking import first_of, look_up, observations, whole
+from taxakey.records.reading.delimited import plain, stack
+from taxakey.records.reading.json_stream import read_arrays, read_elements
+from taxakey.records.reading.names import Columns, name_rows
+from taxakey.records.reading.pictures import ids_of_table, locate_all
 from taxakey.records.table import Observations
 
 _RANKS = ("kingdom", "phylum", "class", "order", "family", "genus")

@@ -15,15 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxakey.errors import BadRecords
-from taxakey.records.archives import TABLE_SUFFIXES
-from taxakey.records.checking import TOO_LONG, first_of, observations
-from taxakey.records.delimited import plain, read_delimited
-from taxakey.records.distinct import by_distinct
 from taxakey.records.layouts.roots import root_of
-from taxakey.records.names import Columns, author_of, name_rows, without_author
-from taxakey.records.pictures import ids_of_table, locate_all
+from taxakey.records.reading.archives import TABLE_SUFFIXES
+from taxakey.records.reading.checking import TOO_LONG, first_of, observations
+from taxakey.records.reading.delimited import plain, read_delimited
+from taxakey.records.reading.distinct import by_distinct
+from taxakey.records.reading.names import Columns, author_of, name_rows, without_author
+from taxakey.records.reading.pictures import ids_of_table, locate_all
+from taxakey.records.reading.tables import open_table, sniff_table
 from taxakey.records.table import Observations
-from taxakey.records.tables import open_table, sniff_table
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from taxakey.artifacts import read_json
 from taxakey.errors import BadRecords
-from taxakey.records.checking import first_of, look_up, observations
-from taxakey.records.distinct import by_distinct
-from taxakey.records.folders import files_below
-from taxakey.records.json_stream import read_members
-from taxakey.records.names import Columns, author_of, name_rows, without_author
+from taxakey.records.reading.checking import first_of, look_up, observations
+from taxakey.records.reading.distinct import by_distinct
+from taxakey.records.reading.folders import files_below
+from taxakey.records.reading.json_stream import read_members
+from taxakey.records.reading.names import Columns, author_of, name_rows, without_author
 from taxakey.records.table import Observations
 
 _NAMES = ("*species_id_2_name.json", "*species_names.json")
