@@ -4,10 +4,12 @@
 
 DATA is the folder of real data. The 100 sheets of herbarium/sheets_huh_500x750 that have boxes of the detector CRAFT (made by
 others, herbarium/craft_text_boxes) are found by correlation with the pictures in which those boxes are drawn. Every second one
-served to choose the defaults of `MaskOptions`, the others ("held-out", the default) are measured. "Covered" is the share of
-CRAFT's area that is masked, "masked" the share of the sheet, "ratio" our area divided by CRAFT's. The scores are those of the
-first look; "after masking" is the whole of it. The second opinion is rapidocr's recogniser, which shares nothing with the
-detector: it reads each of CRAFT's boxes, and each of ours that CRAFT doesn't have, before and after. Flowers should be left
+served to choose the defaults of `MaskOptions`, the others ("held-out", the default) are measured.
+
+"Covered" is the share of CRAFT's area that is masked, "covered_readable" the same of those of its boxes in which something is
+read, "masked" the share of the sheet, "ratio" our area divided by CRAFT's. "score" is the first look at that least score,
+"after masking" the whole. The second opinion is rapidocr's recogniser, which shares nothing with the detector: it reads CRAFT's
+boxes, and those of ours that CRAFT doesn't have, before masking, after the first look, and in the end. Flowers should be left
 alone. `--pictures` writes a page of sheets before and after.
 """
 
@@ -17,7 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,10 +29,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from taxakey.dataset.masking import MaskOptions, TextMasker, paint, painted, share_of_paper, whole_pixels
+from taxakey.dataset.masking import MaskOptions, TextMasker, paint, painted, share_of_paper
 from taxakey.dataset.preprocess import decode
 
-SCORES = (0.4, 0.5, 0.6, 0.7)
+SCORES = (0.4, 0.55, 0.7)
+Boxes = NDArray[np.int32]
+Mask = NDArray[np.bool_]
 READ = 0.5
 """Least score of the recogniser for characters that count as read."""
 
@@ -67,48 +71,52 @@ class Sheet:
 
     file: str
     craft: float
+    readable: float = 0.0
     covered: dict[str, float] = field(default_factory=dict)
+    covered_readable: dict[str, float] = field(default_factory=dict)
     masked: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     left_after_first: int = 0
     left: int = 0
-    read_in_craft: tuple[int, int] = (0, 0)
-    read_elsewhere: tuple[int, int] = (0, 0)
+    read_in_craft: tuple[int, int, int] = (0, 0, 0)
+    read_elsewhere: tuple[int, int, int] = (0, 0, 0)
     boxes_elsewhere: int = 0
     read_boxes_elsewhere: int = 0
 
 
-def measure(file: Path, craft_N42: NDArray[np.int32], masker: TextMasker, recogniser: Recogniser | None) -> tuple[Sheet, Any]:
+def measure(file: Path, craft_N42: Boxes, maskers: dict[float, TextMasker], recogniser: Recogniser) -> tuple[Sheet, Any]:
     image = decode(file)
     size = image.shape[:2]
-    theirs_HW = painted(craft_N42, size)
-    sheet = Sheet(f"{file.parent.name}/{file.name}", float(theirs_HW.mean()))
-    boxes_N42, scores_N = masker.find_text(image)
-    for score in SCORES:
-        _note(sheet, f"score {score}", painted(whole_pixels(boxes_N42[scores_N >= score], 1.0, size), size), theirs_HW)
-    first_N42 = whole_pixels(boxes_N42, 1.0, size)
-    sheet.left_after_first = len(masker.find_text(paint(image, first_N42, masker.options.blur, 0))[0])
-    begun = time.perf_counter()
+    masker = maskers[SCORES[0]]
+    begun = time.process_time()
     result = masker(image, image, seed=0)
-    sheet.seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     if result is None:
         raise SystemExit(f"{file}: doesn't count as a sheet (share of paper {share_of_paper(image):.2f})")
     masked, all_N42 = result
-    _note(sheet, "after masking", painted(all_N42, size), theirs_HW)
-    sheet.left = len(masker.find_text(masked)[0])
-    if recogniser:
-        ours = [box for box in first_N42 if theirs_HW[painted(box[None], size)].mean() < 0.1]
-        sheet.read_in_craft = recogniser.characters(image, craft_N42), recogniser.characters(masked, craft_N42)
-        sheet.read_elsewhere = recogniser.characters(image, ours), recogniser.characters(masked, ours)
-        sheet.boxes_elsewhere = len(ours)
-        sheet.read_boxes_elsewhere = sum(recogniser.characters(image, [box]) > 0 for box in ours)
+    readable_N42 = [box for box in craft_N42 if recogniser.characters(image, [box])]
+    theirs_HW, readable_HW = painted(craft_N42, size), painted(np.reshape(readable_N42, (-1, 4, 2)).astype(np.int32), size)
+    sheet = Sheet(f"{file.parent.name}/{file.name}", float(theirs_HW.mean()), float(readable_HW.mean()), seconds=seconds)
+    first = {score: masker.find(image) for score, masker in maskers.items()}
+    for name, boxes_N42 in (*((f"score {score}", boxes) for score, boxes in first.items()), ("after masking", all_N42)):
+        _note(sheet, name, painted(boxes_N42, size), theirs_HW, readable_HW)
+    once = paint(image, first[SCORES[0]], masker.options.blur, 0)
+    sheet.left_after_first, sheet.left = len(masker.find_text(once)), len(masker.find_text(masked))
+    ours = [box for box in first[SCORES[0]] if theirs_HW[painted(box[None], size)].mean() < 0.1]
+    pictures = (image, once, masked)
+    sheet.read_in_craft = tuple(recogniser.characters(picture, craft_N42) for picture in pictures)
+    sheet.read_elsewhere = tuple(recogniser.characters(picture, ours) for picture in pictures)
+    sheet.boxes_elsewhere = len(ours)
+    sheet.read_boxes_elsewhere = sum(recogniser.characters(image, [box]) > 0 for box in ours)
     return sheet, (image, masked, all_N42, craft_N42)
 
 
-def _note(sheet: Sheet, name: str, ours_HW: NDArray[np.bool_], theirs_HW: NDArray[np.bool_]) -> None:
+def _note(sheet: Sheet, name: str, ours_HW: Mask, theirs_HW: Mask, readable_HW: Mask) -> None:
     sheet.masked[name] = float(ours_HW.mean())
     if theirs_HW.any():
         sheet.covered[name] = float(ours_HW[theirs_HW].mean())
+    if readable_HW.any():
+        sheet.covered_readable[name] = float(ours_HW[readable_HW].mean())
 
 
 class Recogniser:
@@ -148,8 +156,11 @@ def summary(sheets: list[Sheet]) -> dict[str, Any]:
         covered = [sheet.covered[name] for sheet in sheets if sheet.craft]
         pooled = sum(sheet.covered[name] * sheet.craft for sheet in sheets if sheet.craft) / craft
         masked = [sheet.masked[name] for sheet in sheets]
+        legible = [sheet for sheet in sheets if sheet.readable]
+        good = sum(sheet.covered_readable[name] * sheet.readable for sheet in legible) / sum(sheet.readable for sheet in legible)
         table[name] = {
-            "covered": round(pooled, 4), "covered_by_sheet": _quantiles(covered), "masked": round(float(np.mean(masked)), 4),
+            "covered": round(pooled, 4), "covered_readable": round(good, 4), "covered_by_sheet": _quantiles(covered),
+            "masked": round(float(np.mean(masked)), 4),
             "masked_by_sheet": _quantiles(masked), "ratio": round(sum(masked) / craft, 2),
         }  # fmt: skip
     facts = {"sheets": len(sheets), "without_craft_boxes": sum(not sheet.craft for sheet in sheets)}
@@ -158,7 +169,7 @@ def summary(sheets: list[Sheet]) -> dict[str, Any]:
         counts = [getattr(sheet, name) for sheet in sheets]
         facts[name] = {"boxes": sum(counts), "sheets": sum(map(bool, counts))}
     for name in ("read_in_craft", "read_elsewhere"):
-        facts[name] = [sum(getattr(sheet, name)[when] for sheet in sheets) for when in (0, 1)]
+        facts[name] = [sum(getattr(sheet, name)[when] for sheet in sheets) for when in (0, 1, 2)]
     facts["boxes_elsewhere"] = [
         sum(sheet.boxes_elsewhere for sheet in sheets),
         sum(sheet.read_boxes_elsewhere for sheet in sheets),
@@ -197,12 +208,12 @@ def large_sheets(folder: Path, stored_edge: int, masker: TextMasker) -> dict[str
         image = decode(file)
         ratio = min(1.0, stored_edge / max(image.shape))
         stored = cv2.resize(image, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
-        begun = time.perf_counter()
+        begun = time.process_time()
         found = masker(image, stored, seed=0)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.process_time() - begun)
         not_sheets += found is None
         if found is not None:
-            left.append(len(masker.find_text(found[0])[0]))
+            left.append(len(masker.find_text(found[0])))
             masked_shares.append(float(painted(found[1], stored.shape[:2]).mean()))
     return {
         "sheets": len(left), "not_taken_for_sheets": not_sheets, "stored_edge": stored_edge, "left_boxes": sum(left),
@@ -230,14 +241,14 @@ def main() -> None:
     parser.add_argument("--what", default="text")
     parser.add_argument("--photographs", type=int, default=300)
     parser.add_argument("--stored-edge", type=int, default=1000)
-    parser.add_argument("--no-second-opinion", action="store_true")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--pictures", type=Path)
     given = parser.parse_args()
     options = MaskOptions(what=given.what)
-    masker, recogniser = TextMasker(options), None if given.no_second_opinion else Recogniser()
+    maskers = {score: TextMasker(replace(options, score=score)) for score in SCORES}
+    masker, recogniser = maskers[options.score], Recogniser()
     pairs = sheets_with_boxes(given.data / "herbarium")[given.half == "held-out" :: 2]
-    measured = [measure(file, boxes, masker, recogniser) for file, boxes in pairs]
+    measured = [measure(file, boxes, maskers, recogniser) for file, boxes in pairs]
     result = {"date": datetime.now(UTC).date().isoformat(), "rapidocr": version("rapidocr"), "half": given.half}
     result |= {"options": asdict(options), **summary([sheet for sheet, _ in measured])}
     result["flowers102"] = photographs(given.data / "images/flowers102", given.photographs, masker)

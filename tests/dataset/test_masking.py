@@ -67,7 +67,7 @@ def test_written_lines_are_covered_and_the_leaf_is_not(masker: TextMasker) -> No
     assert not covered_HW[:590].any()
     assert np.array_equal(masked[~covered_HW], written[~covered_HW])
     assert covered_HW.mean() < 0.06
-    assert not len(masker.find_text(masked)[0])
+    assert not len(masker.find_text(masked))
 
 
 def test_what_was_written_does_not_shine_through(masker: TextMasker) -> None:
@@ -102,27 +102,39 @@ def test_text_is_found_in_full_detail_and_painted_on_the_smaller_picture(masker:
     assert painted(boxes_N42, (300, 200))[letters_HW].mean() > 0.98
 
 
-def test_looking_again_finds_what_the_first_look_missed() -> None:
-    written, _ = drawn_sheet()
-    once = TextMasker(MaskOptions(edge=EDGE, rounds=1))
+class Scripted(TextMasker):
+    """Finds what the script says, look by look."""
 
-    class Forgetful(TextMasker):
-        calls = 0
+    def __init__(self, script: list[list[tuple[int, int, int, int]]], **options: int) -> None:
+        self.options = MaskOptions(**options)  # type: ignore[arg-type]
+        self.script = script
+        self.looks = 0
 
-        def find_text(self, image_HW3: Picture) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            self.calls += 1
-            boxes, scores = super().find_text(image_HW3)
-            return (boxes[1:], scores[1:]) if self.calls == 1 else (boxes, scores)
+    def find_text(self, image_HW3: Picture) -> NDArray[np.float32]:
+        frames = self.script[self.looks]
+        self.looks += 1
+        return np.reshape([[(a, b), (c, b), (c, d), (a, d)] for a, b, c, d in frames], (-1, 4, 2)).astype(np.float32)
 
-    whole = once(written, written, seed=1)
-    forgetful = Forgetful(MaskOptions(edge=EDGE, rounds=3))
-    second = forgetful(written, written, seed=1)
-    assert whole is not None
-    assert second is not None
-    assert len(whole[1]) >= len(LINES)
-    missed = painted(whole[1][:1], written.shape[:2])
-    assert painted(second[1], written.shape[:2])[missed].mean() > 0.75  # fewer pixels than at first: growth follows the shape
-    assert forgetful.calls <= 3
+
+def test_a_later_look_adds_what_touches_the_text_and_is_no_larger() -> None:
+    _, bare = drawn_sheet()
+    beside, apart, whole = (199, 600, 230, 620), (50, 50, 60, 60), (90, 590, 260, 640)
+    masker = Scripted([[(100, 600, 200, 620)], [beside, apart, whole], []], rounds=5)
+    found = masker(bare, bare, seed=0)
+    assert found is not None
+    assert [(*box[0].tolist(), *box[2].tolist()) for box in found[1]] == [(100, 600, 200, 620), beside]
+    assert masker.looks == 3
+    masker = Scripted([[(100, 600, 200, 620)], [beside], [beside]], rounds=2)
+    assert masker(bare, bare, seed=0) is not None
+    assert masker.looks == 2
+
+
+def test_where_nothing_was_found_nobody_looks_again() -> None:
+    _, bare = drawn_sheet()
+    masker = Scripted([[]], rounds=3)
+    found = masker(bare, bare, seed=0)
+    assert found is not None
+    assert np.array_equal(found[0], bare)
 
 
 def test_boxes_that_are_too_large_or_too_doubtful_are_left() -> None:

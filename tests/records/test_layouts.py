@@ -9,8 +9,8 @@ import pytest
 
 from taxakey.cli.records import records
 from taxakey.errors import BadInput, BadRecords
-from taxakey.records.reading import json_stream
 from taxakey.records.layouts import LAYOUTS
+from taxakey.records.reading import json_stream
 from taxakey.records.reading.json_stream import read_arrays, read_members
 from taxakey.records.sources import read_source
 from taxakey.records.table import Observations

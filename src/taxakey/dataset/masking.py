@@ -30,6 +30,8 @@ WHAT = ("text", "labels")
 _STRIDE = 32
 """Edges that the network takes are multiples of it."""
 _MOST_ENLARGED = 2.0
+_CORE = 0.2
+"""Least probability of a pixel that counts as text; at rapidocr's 0.3 lines lose their ends."""
 
 # A sheet, seen at 160 pixels, where colours are those of areas: values of OpenCV's Lab, 0 to 255.
 _LOOK_AT = 160
@@ -54,11 +56,11 @@ class MaskOptions:
     what: str = "text"
     edge: int = 1504
     score: float = 0.4
-    growth: float = 1.6
+    growth: float = 1.4
     largest_box: float = 0.04
     paper: float = 0.25
     blur: float = 0.004
-    rounds: int = 3
+    rounds: int = 2
     share: float = 1.0
 
     def __post_init__(self) -> None:
@@ -131,23 +133,25 @@ class TextMasker:
         # Everything is said here and nothing at the call: rapidocr keeps what a call is given for all calls after it.
         self._detector = RapidOCR(params=_detector_settings(self.options))
 
-    def find_text(self, image_HW3: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Boxes [N, 4, 2] and their scores [N], in the pixels of the picture given; none above `largest_box`."""
+    def find_text(self, image_HW3: Image) -> NDArray[np.float32]:
+        """Boxes [N, 4, 2] in the pixels of the picture given, none below `score` or above `largest_box`.
+
+        Without their scores: rapidocr 3.10 sorts its boxes and leaves the scores in another order.
+        """
         height, width = image_HW3.shape[:2]
         ratio = min(_MOST_ENLARGED, self.options.edge / max(height, width))
         seen = [max(_STRIDE, round(edge * ratio / _STRIDE) * _STRIDE) for edge in (width, height)]
         flag = cv2.INTER_AREA if ratio < 1 else cv2.INTER_CUBIC
         found = self._detector(cv2.resize(image_HW3, seen, interpolation=flag)[:, :, ::-1])
         if found.boxes is None:
-            return np.empty((0, 4, 2), np.float32), np.empty(0, np.float32)
+            return np.empty((0, 4, 2), np.float32)
         boxes_N42 = np.asarray(found.boxes, np.float32) * np.array([width / seen[0], height / seen[1]], np.float32)
         areas_N = np.array([cv2.contourArea(box) for box in boxes_N42])
-        plausible = areas_N <= self.options.largest_box * width * height
-        return boxes_N42[plausible], np.asarray(found.scores, np.float32)[plausible]
+        return boxes_N42[areas_N <= self.options.largest_box * width * height]
 
     def find(self, image_HW3: Image) -> Boxes:
         """Boxes [N, 4, 2] of all that `what` asks for, in whole pixels of the picture given."""
-        boxes_N42, _ = self.find_text(image_HW3)
+        boxes_N42 = self.find_text(image_HW3)
         if self.options.what == "labels":
             boxes_N42 = np.concatenate([boxes_N42, find_regions(image_HW3, boxes_N42)])
         return whole_pixels(boxes_N42, 1.0, image_HW3.shape[:2])
@@ -156,7 +160,7 @@ class TextMasker:
         """Mask a picture: it with noise in place of text and the boxes [N, 4, 2]; None where it doesn't look like a sheet.
 
         Text is found on `detailed_HW3` and painted over on `stored_HW3`, the same picture at the size wanted (or the very
-        same); then the detector looks at the result, until it finds nothing or `rounds` is reached.
+        same); then the detector looks at the result, until it finds no more beside what is painted or `rounds` is reached.
         """
         if share_of_paper(stored_HW3) < self.options.paper:
             return None
@@ -164,12 +168,27 @@ class TextMasker:
         boxes_N42 = whole_pixels(self.find(detailed_HW3), size[0] / detailed_HW3.shape[0], size)
         masked = paint(stored_HW3, boxes_N42, self.options.blur, seed)
         for _ in range(self.options.rounds - 1):
-            left_N42 = whole_pixels(self.find_text(masked)[0], 1.0, size) if len(boxes_N42) else boxes_N42
-            if not len(left_N42):
+            missed_N42 = self._missed(masked, boxes_N42)
+            if not len(missed_N42):
                 break
-            boxes_N42 = np.concatenate([boxes_N42, left_N42])
+            boxes_N42 = np.concatenate([boxes_N42, missed_N42])
             masked = paint(stored_HW3, boxes_N42, self.options.blur, seed)
         return masked, boxes_N42
+
+    def _missed(self, masked_HW3: Image, boxes_N42: Boxes) -> Boxes:
+        """What is found on a masked picture: ends of lines, and letters that stand beside what is painted.
+
+        Where no text is left the detector turns to leaves and to the painted bars as a whole. So a box must touch what is
+        painted and be no larger than the largest one so far.
+        """
+        if not len(boxes_N42):
+            return boxes_N42
+        size = masked_HW3.shape[:2]
+        largest = max(cv2.contourArea(box) for box in boxes_N42)
+        covered_HW = painted(boxes_N42, size)
+        found_N42 = whole_pixels(self.find_text(masked_HW3), 1.0, size)
+        keep_N = [cv2.contourArea(box) <= largest and covered_HW[painted(box[None], size)].any() for box in found_N42]
+        return found_N42[np.array(keep_N, dtype=bool)]
 
 
 def _detector_settings(options: MaskOptions) -> Mapping[str, Any]:
@@ -181,6 +200,7 @@ def _detector_settings(options: MaskOptions) -> Mapping[str, Any]:
         "Global.use_vertical_padding": False,
         "Det.limit_type": "max",
         "Det.limit_side_len": 10 * options.edge,
+        "Det.thresh": _CORE,
         "Det.box_thresh": options.score,
         "Det.unclip_ratio": options.growth,
         "EngineConfig.onnxruntime.intra_op_num_threads": 1,
