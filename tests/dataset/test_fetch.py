@@ -498,6 +498,36 @@ def test_no_more_than_so_many_requests_are_under_way(
     assert 1 < most["all"] <= 4
 
 
+def test_a_host_that_others_redirect_to_has_the_same_bounds(
+    server: PictureServer, other: PictureServer, records: MakeUrls, tmp_path: Path
+) -> None:
+    now, most = [0], [0]
+
+    def counted(handler: Any) -> None:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        time.sleep(0.05)
+        now[0] -= 1
+        gives(PICTURE)(handler)
+
+    with PictureServer("127.0.0.3") as third:
+        third.default = counted
+        third.answers["/robots.txt"] = status(404)
+        for number in range(12):
+            server.answers[f"/{number}"] = other.answers[f"/{number}"] = redirects(f"{third.url}/{number}")
+        urls = [f"{host.url}/{number}" for number in range(12) for host in (server, other)]
+        assert fetch(records(urls), tmp_path / "out", options(per_host=2)).counts["pictures"] == 24
+    assert most[0] == 2
+
+
+def test_no_cookie_is_taken(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
+    server.default = gives(PICTURE, Set_Cookie="visitor=1; Path=/")
+    server.answers["/robots.txt"] = status(404, Set_Cookie="visitor=0; Path=/")
+    fetch(records([f"{server.url}/{number}" for number in range(5)]), tmp_path / "out", options(per_host=1))
+    assert len(server.requests) == 6
+    assert not any("Cookie" in request.headers for request in server.requests)
+
+
 def test_a_host_that_asks_for_a_pause_gets_it_whole(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
     server.default = gives(PICTURE)
     server.answers["/robots.txt"] = status(404)
