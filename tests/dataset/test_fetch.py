@@ -363,6 +363,7 @@ def test_two_gigabytes_are_refused_long_before_they_are_here(try_all: TryAll) ->
     answers = {str(declared): endless(jpeg(1), 2 * 2**30, sent, declared=declared) for declared in (True, False)}
     found = try_all(answers, max_bytes=10 * 2**20)
     assert {(row["reason"], row["retry"], row["attempts"]) for row in found.values()} == {("too large", False, 1)}
+    assert found["True"]["detail"].startswith("2,147,483,648 bytes")  # it wasn't even begun
     assert sum(sent) < 40 * 2**20  # what lay in the buffers of both sides comes on top of the limit
 
 
