@@ -363,6 +363,7 @@ def test_two_gigabytes_are_refused_long_before_they_are_here(try_all: TryAll) ->
     answers = {str(declared): endless(jpeg(1), 2 * 2**30, sent, declared=declared) for declared in (True, False)}
     found = try_all(answers, max_bytes=10 * 2**20)
     assert {(row["reason"], row["retry"], row["attempts"]) for row in found.values()} == {("too large", False, 1)}
+    assert found["True"]["detail"].startswith("2,147,483,648 bytes")  # it wasn't even begun
     assert sum(sent) < 40 * 2**20  # what lay in the buffers of both sides comes on top of the limit
 
 
@@ -496,6 +497,36 @@ def test_no_more_than_so_many_requests_are_under_way(
     most.update(here=0, all=0)
     fetch(records(urls), tmp_path / "b", options(per_host=3, concurrency=4))
     assert 1 < most["all"] <= 4
+
+
+def test_a_host_that_others_redirect_to_has_the_same_bounds(
+    server: PictureServer, other: PictureServer, records: MakeUrls, tmp_path: Path
+) -> None:
+    now, most = [0], [0]
+
+    def counted(handler: Any) -> None:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        time.sleep(0.05)
+        now[0] -= 1
+        gives(PICTURE)(handler)
+
+    with PictureServer("127.0.0.3") as third:
+        third.default = counted
+        third.answers["/robots.txt"] = status(404)
+        for number in range(12):
+            server.answers[f"/{number}"] = other.answers[f"/{number}"] = redirects(f"{third.url}/{number}")
+        urls = [f"{host.url}/{number}" for number in range(12) for host in (server, other)]
+        assert fetch(records(urls), tmp_path / "out", options(per_host=2)).counts["pictures"] == 24
+    assert most[0] == 2
+
+
+def test_no_cookie_is_taken(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
+    server.default = gives(PICTURE, Set_Cookie="visitor=1; Path=/")
+    server.answers["/robots.txt"] = status(404, Set_Cookie="visitor=0; Path=/")
+    fetch(records([f"{server.url}/{number}" for number in range(5)]), tmp_path / "out", options(per_host=1))
+    assert len(server.requests) == 6
+    assert not any("Cookie" in request.headers for request in server.requests)
 
 
 def test_a_host_that_asks_for_a_pause_gets_it_whole(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
