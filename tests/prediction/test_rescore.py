@@ -98,6 +98,13 @@ def test_a_split_is_refused_goes_to_the_heir_or_follows_its_weights() -> None:
     assert (shared.name_of("Aus cus"), shared.name_of("Zea mays"), shared.name_of(None)) == ("Aus bus", "Zea mays", None)
 
 
+def test_a_class_that_is_dropped_follows_its_genus_into_another_family() -> None:
+    moved = [("Aus bus", "Aus bus", "Zaceae"), ("Aus dus", "Aus dus", "Zaceae")]
+    new = make_translation(OLD, drift_of(moved)).new
+    assert new.names == OLD.names
+    assert new.column("family") == ["Zaceae"] * 3 + ["Eaceae", "Eaceae", "Haceae"]
+
+
 def test_the_drift_of_other_classes_is_refused() -> None:
     other = Taxonomy.from_rows([{"scientificName": "Zea mays"}])
     with pytest.raises(BadInput, match="Zea mays"):

@@ -62,6 +62,11 @@ LIST = [
     ("21", "Cus dus subsp. eus", "Foo", "subspecies", "accepted", "", "Plantae", "Poaceae"),
     ("22", "Fus gus", "Foo", "species", "accepted", "", "", "Faceae"),
     ("23", "Fus gus", "Bar", "species", "accepted", "", "", "Gaceae"),
+    ("24", "Poa sellowiana", "O.Berg", "species", "accepted", "", "Plantae", "Poaceae"),
+    ("25", "Nus ous", "", "species", "accepted", "", "Plantae", "Poaceae"),
+    ("26", "Nus ous", "Bar", "species", "synonym", "12", "Plantae", "Apiaceae"),
+    ("27", "Poa nulla", "Foo", "species", "unplaced", "", "Plantae", "Poaceae"),
+    ("28", "Poa nulla", "Bar", "species", "synonym", "99", "Plantae", "Poaceae"),
 ]  # fmt: skip
 
 
@@ -119,6 +124,7 @@ def test_names_that_are_found(name: str, author: str | None, kind: str, taxon: s
         ("Poa mirabilissima", None, NO_SPECIES), ("Poa elegans", None, HOMONYMS), ("Poa elegans", "Willd.", HOMONYMS),
         ("Poa dubia", "Foo", UNPLACED), ("Poa deserta", None, BROKEN), ("Poa segeliana", "O.Berg", EQUALLY_NEAR),
         ("Poa halbiana", None, PRO_PARTE), ("Cus dus subsp. eus", "Foo", NO_PARENT), ("Aus bus", None, HOMONYMS),
+        ("Poa velloziana", "O.Berg", NO_SPECIES), ("Nus ous", "Smith", HOMONYMS), ("Poa nulla", None, HOMONYMS),
         ("Aus kus", None, NO_SPECIES), ("Hieronyba macrocarpa", "Schltr.", NO_GENUS),
     ],
 )  # fmt: skip
@@ -177,6 +183,7 @@ def test_options() -> None:
     assert match_one("Sorbus arvonensis", "T.C.G.Rich", MatchOptions(fuzzy=False))["reason"] == NO_SPECIES
     preferred = match_one("Aus bus", None, MatchOptions(prefer_accepted=True))
     assert (preferred["matchType"], preferred["taxonID"]) == ("accepted homonym", "17")
+    assert match_one("Aus bus", "Willd.", MatchOptions(prefer_accepted=True))["reason"] == HOMONYMS  # it isn't without author
     assert match_one("Aus bus", "Miller", MatchOptions(prefer_accepted=True))["acceptedNameUsageID"] == "12"
     assert match_one("Poa elegans", None, MatchOptions(prefer_accepted=True))["reason"] == HOMONYMS  # none is accepted
     assert match_one("Fus gus", None, MatchOptions(prefer_accepted=True))["reason"] == HOMONYMS  # two are

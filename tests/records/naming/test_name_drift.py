@@ -18,12 +18,14 @@ from taxakey.taxonomy import Taxonomy
 OLD = [
     ("Aus kept", "L.", "Aus kept"), ("Aus moved", "L.", "Aus moved"), ("Aus one", "L.", "Aus one"), ("Aus two", "Foo", "Aus two"),
     ("Aus wide", "L.", "Aus wide"), ("Aus carved", "Foo", "Aus wide"), ("Aus lost", "L.", "Aus lost"),
+    ("Aus swapped", "L.", "Aus swapped"), ("Aus raised", "Foo", "Aus swapped"), ("Aus vague", "Foo", "Aus kept"),
     ("Aus doubled", "Foo", "Aus doubled"), ("Aus synonymus", "Foo", "Aus kept"), ("Aus wandered", "Foo", "Aus one"),
 ]  # fmt: skip
 NEW = [
     ("Aus kept", "L.", "Aus kept"), ("Aus synonymus", "Foo", "Aus kept"), ("Bus moved", "(L.) Bar", "Bus moved"),
     ("Aus moved", "L.", "Bus moved"), ("Aus one", "L.", "Aus one"), ("Aus two", "Foo", "Aus one"), ("Aus wide", "L.", "Aus wide"),
     ("Aus carved", "Foo", "Aus carved"), ("Aus doubled", "Smith", "Aus doubled"), ("Aus doubled", "Jones", "Aus kept"),
+    ("Aus raised", "Foo", "Aus raised"), ("Aus swapped", "L.", "Aus raised"), ("Aus vague", "Smith", "Aus vague"),
     ("Aus fresh", "Foo", "Aus fresh"), ("Aus wandered", "Foo", "Aus kept"),
 ]  # fmt: skip
 
@@ -53,14 +55,17 @@ def test_each_kind_of_change() -> None:
         "Aus two": ("merged", "Aus one", None),
         "Aus wide": ("split", "Aus wide", "Aus carved"),
         "Aus lost": ("dropped", None, None),
+        "Aus swapped": ("renamed", "Aus raised", None),
         "Aus doubled": ("undecided", None, None),
     }
-    assert found.counts() == {"kept": 1, "renamed": 1, "merged": 2, "split": 1, "undecided": 1, "dropped": 1, "new": 2}
-    assert set(found.new["scientificName"].to_pylist()) == {"Aus doubled", "Aus fresh"}
+    assert found.counts() == {
+        "kept": 1, "renamed": 2, "merged": 2, "split": 1, "undecided": 1, "dropped": 1, "new": 3,
+    }  # fmt: skip
+    assert set(found.new["scientificName"].to_pylist()) == {"Aus doubled", "Aus fresh", "Aus vague"}
     weights = {(row["old"], row["new"]): row["weight"] for row in found.mapping.to_pylist()}
     assert weights == {
         ("Aus kept", "Aus kept"): 1, ("Aus moved", "Bus moved"): 1, ("Aus one", "Aus one"): 1, ("Aus two", "Aus one"): 1,
-        ("Aus wide", "Aus wide"): None, ("Aus wide", "Aus carved"): None,
+        ("Aus swapped", "Aus raised"): 1, ("Aus wide", "Aus wide"): None, ("Aus wide", "Aus carved"): None,
     }  # fmt: skip
 
 

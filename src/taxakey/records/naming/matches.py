@@ -139,6 +139,6 @@ def apply_matches(observations: Observations, matches: Matches) -> Observations:
 
 
 def _keys(table: pa.Table, columns: list[str]) -> pa.ChunkedArray:
-    """One string for a row's delivered name; a missing part isn't the same as an empty one."""
-    parts = [pc.fill_null(table[name].cast(pa.string()), "\0") for name in columns]
+    """One string for a row's delivered name."""
+    parts = [pc.fill_null(table[name].cast(pa.string()), "") for name in columns]
     return pc.binary_join_element_wise(*parts, "\x1f")
