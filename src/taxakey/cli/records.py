@@ -24,7 +24,10 @@ def records(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the split into train, validation and test.")] = 0,
     also: Annotated[
-        list[Path] | None, typer.Option(help="A further source; specimens that several deliver become one. Repeatable.")
+        list[Path] | None,
+        typer.Option(
+            help="A further source, repeatable: a specimen that several deliver becomes one; --column is for the first."
+        ),
     ] = None,
     layout: Annotated[
         str | None, typer.Option(help="Of a published dataset, where it isn't recognised: herbarium2022, inaturalist, …")

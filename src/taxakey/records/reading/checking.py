@@ -27,7 +27,9 @@ def observations(columns: Mapping[str, Any], reason: Any, detail: Any) -> Observ
 def whole(column: Any) -> pa.Array:
     """A column of strings in one piece."""
     column = plain(column)
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def look_up(rows: pa.Table, key: str, other: pa.Table) -> pa.Table:

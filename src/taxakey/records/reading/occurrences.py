@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from taxakey.records.reading.archives import Archive, open_archive, open_snapshot
 from taxakey.records.reading.checking import TOO_LONG, first_of, observations, whole
-from taxakey.records.reading.delimited import plain, stack
+from taxakey.records.reading.delimited import plain
 from taxakey.records.reading.distinct import by_distinct
 from taxakey.records.reading.names import name_rows
 from taxakey.records.reading.pictures import ids_by_stem, locate_all
@@ -48,14 +49,11 @@ def read_snapshot(path: Path | str) -> Observations:
 def of_archive(archive: Archive) -> Observations:
     """Join and check what was read; its tables are let go on the way, because each may fill a good part of the memory."""
     folder, too_long, unbalanced = archive.folder, archive.too_long, archive.unbalanced
-    core, media = archive.core, archive.media if archive.media is not None else _associated(archive.core)
+    core, media = _columns(archive.core), _columns(archive.media if archive.media is not None else _associated(archive.core))
     del archive
-    table, reasons = _join(core, media)
-    del core, media
+    columns, reasons = _join(core, media)
+    rows = len(reasons)
     pa.default_memory_pool().release_unused()
-    columns = dict(zip(table.column_names, table.columns, strict=True))
-    rows = table.num_rows
-    del table
     columns["occurrenceID"] = first_of(columns, "occurrenceID", "gbifID", "id")
     columns["taxonID"] = first_of(columns, "speciesKey", "taxonID", "taxonKey", "nothing")
     if "poisonous" not in columns and "dynamicProperties" in columns:
@@ -72,6 +70,10 @@ def of_archive(archive: Archive) -> Observations:
     return Observations(found.table, found.rejected, {**found.repaired, UNBALANCED: unbalanced})
 
 
+def _columns(table: pa.Table) -> Table:
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
 def _associated(core: pa.Table) -> pa.Table:
     """A table of pictures from associatedMedia, a list of addresses with bars (or spaces, commas, semicolons) between them."""
     if "associatedMedia" not in core.column_names:
@@ -82,27 +84,33 @@ def _associated(core: pa.Table) -> pa.Table:
     return pictures.filter(pc.match_substring_regex(pictures["identifier"], "^https?://"))
 
 
-def _join(core: pa.Table, media: pa.Table) -> tuple[pa.Table, pa.ChunkedArray]:
+Table = dict[str, Any]
+"""Column -> values; columns are taken out of it one by one, so that hardly more than the result is held at a time."""
+
+
+def _join(core: Table, media: Table) -> tuple[Table, pa.ChunkedArray]:
     """One row a picture, then one for each occurrence without any; and what is wrong with each row, as far as the join tells."""
-    media = media.rename_columns(["id", *(f"media {name}" for name in media.column_names[1:])])
     ids, wanted = _key(core), _key(media)
     at = pc.index_in(wanted, ids, skip_nulls=True)
-    pictured = pc.is_in(ids, wanted, skip_nulls=True)
     first = _first(ids)
-    left_out = core.filter(pc.invert(pc.and_(pictured, first)))
-    joined = core.combine_chunks().take(at)
-    for name in media.column_names[1:]:
-        joined = joined.append_column(name, media[name])
-    rows = stack([joined, left_out])
-    repeated = pc.invert(first).filter(pc.invert(pc.and_(pictured, first)))
-    wrong = pc.if_else(pc.is_null(at), "picture of no occurrence", _not_still(joined))
-    again = pc.if_else(repeated, "occurrence given twice", pa.scalar(None, pa.string()))
-    return _with_media_columns(rows), pa.chunked_array([whole(wrong), whole(again)])
+    unpictured = pc.indices_nonzero(pc.invert(pc.and_(pc.is_in(ids, wanted, skip_nulls=True), first)))
+    again = pc.if_else(first.take(unpictured), pa.scalar(None, pa.string()), "occurrence given twice")
+    wrong = pc.if_else(pc.is_null(at), "picture of no occurrence", _not_still(media))
+    core_rows = pa.concat_arrays([at.cast(pa.int64()), unpictured.cast(pa.int64())])
+    media_rows = pa.concat_arrays([pa.array(np.arange(len(wanted))), pa.nulls(len(unpictured), pa.int64())])
+    rows = {f"media {name}": _taken(media, name, media_rows) for name in [*media] if name != "id"}
+    rows |= {name: _taken(core, name, core_rows) for name in [*core]}
+    return _with_media_columns(rows, len(core_rows)), pa.chunked_array([whole(wrong), whole(again)])
 
 
-def _key(table: pa.Table) -> pa.Array:
-    column = plain(table["id"])
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+def _taken(table: Table, name: str, rows: pa.Array) -> pa.ChunkedArray:
+    column = table.pop(name)
+    column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    return pa.chunked_array([column.take(rows)])
+
+
+def _key(table: Table) -> pa.Array:
+    return whole(table["id"])
 
 
 def _first(ids: pa.Array) -> pa.Array:
@@ -112,16 +120,15 @@ def _first(ids: pa.Array) -> pa.Array:
     return pc.or_(pc.is_null(ids), pc.equal(pc.index_in(ids, ids), pa.array(np.arange(len(ids), dtype=np.int32))))
 
 
-def _with_media_columns(rows: pa.Table) -> pa.Table:
-    found = dict(zip(rows.column_names, rows.columns, strict=True))
-    columns = {name: column for name, column in found.items() if not name.startswith("media ")}
-    columns["nothing"] = found["nothing"] = pa.chunked_array([pa.nulls(rows.num_rows, pa.string())])
-    return pa.table(columns | {name: first_of(found, *names, "nothing") for name, names in _MEDIA_CHOICES.items()})
+def _with_media_columns(found: Table, rows: int) -> Table:
+    found["nothing"] = pa.chunked_array([pa.nulls(rows, pa.string())])
+    chosen = {name: first_of(found, *names, "nothing") for name, names in _MEDIA_CHOICES.items()}
+    return {name: column for name, column in found.items() if not name.startswith("media ")} | chosen
 
 
-def _not_still(joined: pa.Table) -> pa.Array:
-    kinds = [joined[name] for name in ("media type", "media format") if name in joined.column_names]
-    return whole(by_distinct(_complaint, *kinds)) if kinds else pa.nulls(len(joined), pa.string())
+def _not_still(media: Table) -> pa.Array:
+    kinds = [media[name] for name in ("type", "format") if name in media]
+    return whole(by_distinct(_complaint, *kinds)) if kinds else pa.nulls(len(media["id"]), pa.string())
 
 
 def _complaint(kind: str | None, form: str | None = None) -> str | None:
