@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxakey.records import distinct
+from taxakey.records.reading import distinct
 from taxakey.records.reading.delimited import Compactor, Dialect, plain, read_delimited, sniff, stack
 from taxakey.records.reading.distinct import by_distinct
 from taxakey.records.reading.pictures import ids_by_stem, locate, locate_all
