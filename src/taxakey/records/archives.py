@@ -1,221 +1,265 @@
-"""Darwin Core archives: a zip or a folder with meta.xml -> tables of strings. The simple case: occurrences with pictures.
+"""Darwin Core archives -> tables of text: the occurrences and their pictures.
 
-Only the columns that `WANTED` names are read. Files inside a zip are read as a stream and never unpacked.
-The format: https://dwc.tdwg.org/text/ (terms, defaults and the meaning of each attribute of meta.xml).
+An archive has a meta.xml (see `descriptor`), or it hasn't, as iDigBio's older downloads and GBIF's simple ones: then its tables
+are recognised by their headers. Only the columns named here are read.
 """
 
 from __future__ import annotations
 
-import posixpath
-import xml.etree.ElementTree as ET
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import IO, cast
-from xml.parsers import expat
+from pathlib import Path, PurePath
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from taxakey.errors import BadRecords
-from taxakey.records.delimited import Dialect, check_encoding, read_delimited
+from taxakey.records.containers import Container, open_container
+from taxakey.records.delimited import Dialect, plain, read_delimited, sniff, stack
+from taxakey.records.descriptor import MAX_BYTES, File, last_segment, parse
 from taxakey.records.names import PARTS as NAME_PARTS
+from taxakey.records.parquet import column_names, read_columns
 from taxakey.records.table import SCHEMA
 
-_MAX_META = 4 * 2**20
-_CORES = ("occurrence", "darwincore", "simpledarwinrecord")
-_MEDIA = ("multimedia", "image")
+OCCURRENCES = ("occurrence", "darwincore", "simpledarwinrecord")
+MEDIA = ("multimedia", "image")
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 
-CORE_COLUMNS = (*SCHEMA.names, *NAME_PARTS, "speciesKey", "taxonKey", "dynamicProperties")
-MEDIA_COLUMNS = ("identifier", "accessURI", "type", "license", "rightsHolder", "creator", "organ", "subjectPart")
-_NOT_OF_THE_CORE = ("identifier", "image_id", "path", "source", "creator")  # dc:identifier of an occurrence is no picture
+_NOT_OF_THE_CORE = ("identifier", "image_id", "path", "source", "creator", "split")
+"""Terms of other meaning in a core: dc:identifier of an occurrence is no picture."""
+_CORE_NAMES = (*SCHEMA.names, *NAME_PARTS, "speciesKey", "taxonKey", "dynamicProperties", "associatedMedia", "geoPoint")
+_MEDIA_NAMES = (
+    "identifier", "accessURI", "bestQualityAccessURI", "goodQualityAccessURI", "type", "format", "license", "rightsHolder",
+    "creator", "organ", "subjectPart",
+)  # fmt: skip
+
+Terms = Mapping[str, Sequence[str]]
+"""Column -> the lower-case terms under which it is delivered; the first that isn't empty counts."""
+
+CORE_TERMS: Terms = {name: (name.lower(),) for name in _CORE_NAMES if name not in _NOT_OF_THE_CORE} | {
+    "countryCode": ("countrycode", "isocountrycode"),
+    "license": ("license", "rights"),
+}
+MEDIA_TERMS: Terms = {name: (name.lower(),) for name in _MEDIA_NAMES} | {
+    "license": ("license", "webstatement", "rights", "usageterms"),
+    "rightsHolder": ("rightsholder", "owner"),
+}
 
 
 @dataclass(frozen=True)
 class Archive:
     """What was read. `core` and `media` have a column `id`, the key that joins them, and those of their columns that are there.
 
-    `folder`: where relative identifiers begin; `too_long`: lines with more columns than their file has.
+    `folder`: where relative identifiers begin; `too_long`: lines with more columns than their file has; `unbalanced`: how many
+    headers had a quotation mark too many.
     """
 
     folder: Path
     core: pa.Table
     media: pa.Table | None
-    too_long: list[str]
-
-
-@dataclass(frozen=True)
-class _File:
-    """One <core> or <extension> of meta.xml. `fields`: column -> position; `defaults`: column -> value for its empty cells."""
-
-    kind: str
-    locations: tuple[str, ...]
-    dialect: Dialect
-    key: int
-    fields: dict[str, int]
-    defaults: dict[str, str] = field(default_factory=dict)
+    too_long: list[str] = field(default_factory=list)
+    unbalanced: int = 0
 
 
 def open_archive(path: Path) -> Archive:
-    """Read an archive; raises BadRecords, which names the file at fault, where it isn't one or isn't the simple case."""
-    if path.is_dir():
-        return _read_archive(path, path, partial(_open_in_folder, path))
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read_archive(path, path.parent, partial(_open_in_zip, archive, path, _inner_folder(archive, path)))
-    except (zlib.error, EOFError) as error:
-        raise BadRecords(f"{path}: damaged ({error}); download it again") from None
-    except zipfile.BadZipFile as error:
-        raise BadRecords(f"{path}: not a zip file ({error}); download it again") from None
-    except (RuntimeError, NotImplementedError) as error:  # a password, an unknown compression
-        raise BadRecords(f"{path}: can't be unpacked ({error}); unpack it yourself and name the folder") from None
+    """Read an archive of occurrences: a folder, a zip, a gzipped tar file, or one table, with another of pictures beside it.
+
+    Raises BadRecords, which names the file at fault, where it isn't one.
+    """
+    with _container(path) as container:
+        described = "meta.xml" in container.names and path.name not in container.names
+        core, media = _described(container) if described else _recognised(container, path)
+        reader = _Reader(container)
+        return Archive(
+            container.folder, reader.read([core], CORE_TERMS), reader.read(media, MEDIA_TERMS) if media else None,
+            reader.too_long, reader.unbalanced,
+        )  # fmt: skip
 
 
-def _open_in_folder(folder: Path, name: str) -> IO[bytes]:
-    try:
-        return open(folder / _inside(name, folder), "rb")
-    except (FileNotFoundError, IsADirectoryError):
-        raise BadRecords(f"{folder / name}: no such file, and the archive's description needs it") from None
+def open_snapshot(path: Path) -> Archive:
+    """Read a Parquet file of occurrences, or a folder of its parts, with a table of pictures beside it where there is one."""
+    names = column_names(path)
+    terms = _terms(names)
+    key = _key(terms)
+    assert key is not None, "is_occurrences has seen the header"
+    wanted: dict[str, tuple[str, ...]] = {"id": (names[key],)}
+    for column, known in CORE_TERMS.items():
+        if found := tuple(names[at] for name in known for at in terms.get(name, ())):
+            wanted[column] = found
+    core = read_columns(path, wanted)
+    with open_container(path if path.is_dir() else path.parent) as container:
+        headers = _headers(container)
+        media = _processed([name for name, (_, header) in headers.items() if _is_media(header)], path)
+        reader = _Reader(container)
+        pictures = reader.read([_by_header(media, *headers[media], path)], MEDIA_TERMS) if media else None
+        return Archive(container.folder, core, pictures, reader.too_long, reader.unbalanced)
 
 
-def _open_in_zip(archive: zipfile.ZipFile, path: Path, inner: str, name: str) -> IO[bytes]:
-    try:
-        return archive.open(inner + _inside(name, path))
-    except KeyError:
-        raise BadRecords(f"{path}: holds no {inner + name}, and the archive's description needs it") from None
+def holds_tables(folder: Path) -> bool:
+    """Whether a folder is an archive: it has a meta.xml, or a table of occurrences or of their pictures."""
+    with open_container(folder) as container:
+        if "meta.xml" in container.names:
+            return True
+        return any(is_occurrences(header) or _is_media(header) for _, header in _headers(container).values())
 
 
-def _inside(name: str, archive: Path) -> str:
-    """A file's name within the archive, normalised; one that leads outside is refused."""
-    normal = posixpath.normpath(name.strip())
-    if posixpath.isabs(normal) or normal.split("/")[0] == "..":
-        raise BadRecords(f"{archive}: meta.xml names {name!r}, which lies outside the archive; correct it")
-    return normal
+@contextmanager
+def _container(path: Path) -> Iterator[Container]:
+    single = path.is_file() and path.suffix.lower() in TABLE_SUFFIXES
+    with open_container(path.parent if single else path) as container:
+        yield container
 
 
-def _inner_folder(archive: zipfile.ZipFile, path: Path) -> str:
-    """Folder of meta.xml in a zip, "" or with a slash at its end: many zips wrap everything in one folder."""
-    names = [name for name in archive.namelist() if posixpath.basename(name) == "meta.xml" and not name.startswith("__MACOSX/")]
-    if not names:
+# ---- with a meta.xml ----
+
+
+def _described(container: Container) -> tuple[File, list[File]]:
+    core, extensions = describe(container, MEDIA)
+    if core.kind == "taxon":
+        raise BadRecords(f"{container.path}: its core holds 'taxon', not occurrences: a checklist; read it with `taxakey names`")
+    if core.kind not in OCCURRENCES:
         raise BadRecords(
-            f"{path}: no meta.xml in it, so not a Darwin Core Archive; unpack it and name the table in it, if it has one"
+            f"{container.path}: its core holds {core.kind!r}, not occurrences; download its occurrences from GBIF as an archive"
         )
-    return min(names, key=lambda name: (name.count("/"), name)).removesuffix("meta.xml")
+    return core, extensions
 
 
-# ---- meta.xml ----
+def describe(container: Container, kinds: Sequence[str]) -> tuple[File, list[File]]:
+    """The core of an archive with a meta.xml, and its extensions of these kinds; raises BadRecords."""
+    with container.open("meta.xml") as file:
+        return parse(file.read(MAX_BYTES + 1), kinds, f"{container.path}: meta.xml")
 
 
-def _read_archive(path: Path, folder: Path, open_file: Callable[[str], IO[bytes]]) -> Archive:
-    with open_file("meta.xml") as file:
-        content = file.read(_MAX_META + 1)
-    core, extensions = _parse_meta(content, f"{path}: meta.xml")
-    if core.kind not in _CORES:
-        raise BadRecords(f"{path}: its core holds {core.kind!r}, not occurrences; only archives of occurrences can be read")
-    table, too_long = _read_table(core, open_file, path)
-    media = [_read_table(extension, open_file, path) for extension in extensions if extension.kind in _MEDIA]
-    joined = pa.concat_tables([table for table, _ in media], promote_options="default") if media else None
-    return Archive(folder.resolve(), table, joined, too_long + [line for _, lines in media for line in lines])
+# ---- without ----
 
 
-def _parse_meta(content: bytes, name: str) -> tuple[_File, list[_File]]:
-    if len(content) > _MAX_META:
-        raise BadRecords(f"{name}: more than {_MAX_META // 2**20} MiB, which no description of an archive is")
-    _refuse_doctype(content, name)
-    root = ET.fromstring(content)
-    cores = [element for element in root if _last(element.tag) == "core"]
-    if len(cores) != 1:
-        raise BadRecords(f"{name}: has {len(cores)} elements <core>, one is needed; download the archive again")
-    extensions = [element for element in root if _last(element.tag) == "extension"]
-    wanted = [element for element in extensions if _last(element.get("rowType", "")).lower() in _MEDIA]
-    return _file(cores[0], "id", CORE_COLUMNS, name), [_file(element, "coreid", MEDIA_COLUMNS, name) for element in wanted]
+def is_occurrences(header: Iterable[str]) -> bool:
+    """Whether a header is that of a table of occurrences as GBIF, iDigBio or an archive writes it, without pictures.
+
+    >>> is_occurrences(["gbifID", "species", "basisOfRecord"]), is_occurrences(["path", "species"])
+    (True, False)
+    """
+    terms = _terms(header)
+    marked = "gbifid" in terms or "coreid" in terms or any(name.strip().startswith("dwc:") for name in header)
+    named = "scientificname" in terms or "species" in terms
+    return marked and named and "basisofrecord" in terms and "accessuri" not in terms and _key(terms) is not None
 
 
-def _refuse_doctype(content: bytes, name: str) -> None:
-    """A document type can make a small file expand without end or name files of this machine; meta.xml needs none."""
+def _is_media(header: Iterable[str]) -> bool:
+    terms = _terms(header)
+    keyed = "coreid" in terms or "gbifid" in terms
+    return keyed and ("accessuri" in terms or "identifier" in terms) and "basisofrecord" not in terms
 
-    def refuse(*_: object) -> None:
-        raise BadRecords(f"{name}: has a document type (<!DOCTYPE>), which meta.xml must not have; remove it")
 
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse
+def _terms(header: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for position, name in enumerate(header):
+        term = last_segment(name).lower()
+        found[term] = (*found.get(term, ()), position)
+    return found
+
+
+def _key(terms: Mapping[str, tuple[int, ...]]) -> int | None:
+    return next((terms[name][0] for name in ("coreid", "gbifid", "id", "uuid", "occurrenceid") if name in terms), None)
+
+
+def _recognised(container: Container, path: Path) -> tuple[File, list[File]]:
+    headers = _headers(container)
+    cores = [name for name, (_, header) in headers.items() if is_occurrences(header)]
+    media = [name for name, (_, header) in headers.items() if _is_media(header)]
+    if path.name in headers:
+        cores = [path.name]
+    core = _processed(cores, path)
+    if not core:
+        pictures = f"; {media[0]} lists pictures, put its table of occurrences beside it" if media else ""
+        raise BadRecords(
+            f"{path}: no meta.xml in it, and no table of occurrences (one with basisOfRecord, a name and gbifID, coreid or dwc: "
+            f"terms), so not a Darwin Core Archive{pictures or '; unpack it and name the table in it, if it has one'}"
+        )
+    tables = [core, *([_processed(media, path)] if media else [])]
+    files = [_by_header(name, *headers[name], path) for name in tables]
+    return files[0], files[1:]
+
+
+def _processed(names: Sequence[str], path: Path) -> str:
+    """Of tables that GBIF and iDigBio deliver both as they came (verbatim, raw) and as interpreted, the interpreted one."""
+    clean = [name for name in names if not any(word in name.lower() for word in ("verbatim", "raw"))] or list(names)
+    if len(clean) > 1:
+        raise BadRecords(f"{path}: {len(clean)} tables could be the one ({', '.join(clean)}); put each in a folder of its own")
+    return clean[0] if clean else ""
+
+
+def _headers(container: Container) -> dict[str, tuple[Dialect, list[str]]]:
+    return {name: _header(container, name) for name in container.names if PurePath(name).suffix.lower() in TABLE_SUFFIXES}
+
+
+def _header(container: Container, name: str) -> tuple[Dialect, list[str]]:
     try:
-        parser.Parse(content, True)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: an encoding that nobody knows
-        raise BadRecords(f"{name}: not well-formed XML ({error}); download the archive again") from None
+        with container.open(name) as file:
+            return sniff(file, f"{container.path}: {name}")
+    except BadRecords:
+        return Dialect(), []  # an empty or a foreign file; a table that is needed is read again and complained of
 
 
-def _last(term: str) -> str:
-    """The last segment of a term's or a tag's URI: "http://rs.tdwg.org/dwc/terms/genus" -> "genus"."""
-    return term.strip().rstrip("/#").replace("}", "/").replace("#", "/").rsplit("/", 1)[-1]
-
-
-def _file(element: ET.Element, key_tag: str, columns: Iterable[str], name: str) -> _File:
-    kind = _last(element.get("rowType", "")).lower()
-    locations = tuple((found.text or "").strip() for found in element.iter() if _last(found.tag) == "location")
-    keys = [child for child in element if _last(child.tag) == key_tag]
-    if not locations or not keys:
-        lacking = "<location>" if not locations else f"<{key_tag}>"
-        raise BadRecords(f"{name}: the table {kind!r} has no {lacking}; download the archive again")
-    proper = {column.lower(): column for column in columns if key_tag == "coreid" or column not in _NOT_OF_THE_CORE}
-    fields: dict[str, int] = {}
-    defaults: dict[str, str] = {}
-    for child in element:
-        column = proper.get(_last(child.get("term", "")).lower()) if _last(child.tag) == "field" else None
-        if column is None:
-            continue
-        if "index" in child.attrib:  # the first of two terms with the same last segment counts
-            fields.setdefault(column, _position(child, name))
-        if child.get("default"):
-            defaults.setdefault(column, cast(str, child.get("default")))
-    return _File(kind, locations, _dialect(element, name), _position(keys[0], name), fields, defaults)
-
-
-def _position(element: ET.Element, name: str) -> int:
-    text = element.get("index", "")
-    if not text.strip().isdecimal():
-        raise BadRecords(
-            f"{name}: {_last(element.tag)} {element.get('term', '')} has the index {text!r}, not a number; correct it"
-        )
-    return int(text)
-
-
-def _dialect(element: ET.Element, name: str) -> Dialect:
-    delimiter = _unescape(element.get("fieldsTerminatedBy", ","))
-    quote = _unescape(element.get("fieldsEnclosedBy", '"'))
-    lines = _unescape(element.get("linesTerminatedBy", "\n"))
-    header = element.get("ignoreHeaderLines", "0").strip() or "0"
-    if len(delimiter) != 1 or len(quote) > 1 or lines not in ("\n", "\r\n", "\r") or not header.isdecimal():
-        raise BadRecords(
-            f"{name}: fieldsTerminatedBy {delimiter!r}, fieldsEnclosedBy {quote!r}, linesTerminatedBy {lines!r} and "
-            f"ignoreHeaderLines {header!r} can't be read; they must be one character, at most one, a line break, a number"
-        )
-    return Dialect(delimiter, quote, int(header), check_encoding(element.get("encoding") or "utf-8", name))
-
-
-def _unescape(text: str) -> str:
-    r"""meta.xml writes a tab as \t."""
-    for written, meant in (("\\t", "\t"), ("\\n", "\n"), ("\\r", "\r"), ('\\"', '"')):
-        text = text.replace(written, meant)
-    return text
+def _by_header(name: str, dialect: Dialect, header: Sequence[str], path: Path) -> File:
+    terms = _terms(header)
+    key = _key(terms)
+    if key is None:
+        raise BadRecords(f"{path}: {name} has no column coreid, gbifID, id or occurrenceID; its columns are {', '.join(header)}")
+    return File("", (name,), dialect, True, key, terms)
 
 
 # ---- tables ----
 
 
-def _read_table(file: _File, open_file: Callable[[str], IO[bytes]], path: Path) -> tuple[pa.Table, list[str]]:
-    wanted = {"id": file.key, **file.fields}
-    tables, too_long = [], []
-    for location in file.locations:
-        table, long = read_delimited(partial(open_file, location), file.dialect, wanted, f"{path}: {location}")
-        tables.append(table)
-        too_long += long
-    table = pa.concat_tables(tables)
-    columns = dict(zip(table.column_names, table.columns, strict=True))
-    for column, default in file.defaults.items():
-        cells = columns.get(column, pa.nulls(table.num_rows, pa.string()))
-        columns[column] = pc.fill_null(cells, default)
-    return pa.table(columns), too_long
+class _Reader:
+    """Reads the tables of one container and remembers what was wrong with them."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.too_long: list[str] = []
+        self.unbalanced = 0
+
+    def read(self, files: Iterable[File], terms: Terms) -> pa.Table:
+        return stack([self._read(file, terms) for file in files])
+
+    def _read(self, file: File, terms: Terms) -> pa.Table:
+        wanted: dict[str, tuple[int, ...]] = {"id": (file.key,)}
+        for column, names in terms.items():
+            if positions := tuple(at for name in names for at in file.fields.get(name, ())):
+                wanted[column] = positions
+        table = stack([self._part(file, location, wanted) for location in file.locations])
+        for column, names in terms.items():
+            if default := next((file.defaults[name] for name in names if name in file.defaults), None):
+                table = _with_default(table, column, default)
+        return table
+
+    def _part(self, file: File, location: str, wanted: Mapping[str, Sequence[int]]) -> pa.Table:
+        open_file: Callable[[], IO[bytes]] = partial(self.container.open, location)
+        dialect = file.dialect if file.stated else _likely(file.dialect, open_file)
+        found = read_delimited(open_file, dialect, wanted, f"{self.container.path}: {location}")
+        self.too_long += found.too_long
+        self.unbalanced += found.unbalanced
+        return found.table
+
+
+def _likely(dialect: Dialect, open_file: Callable[[], IO[bytes]]) -> Dialect:
+    """The default comma is a tab where the first line has no comma: many writers leave the attribute out."""
+    with open_file() as file:
+        line = file.readline(2**20)
+    return replace(dialect, delimiter="\t") if b"," not in line and b"\t" in line else dialect
+
+
+def _with_default(table: pa.Table, column: str, default: str) -> pa.Table:
+    if column not in table.column_names:
+        return table.append_column(column, pa.repeat(default, len(table)).dictionary_encode())
+    at = table.column_names.index(column)
+    return table.set_column(at, column, pc.fill_null(plain(table[column]), default))
+
+
+def read_described(container: Container, file: File, terms: Terms) -> pa.Table:
+    """One table of an archive with a meta.xml, with the column `id` and those of `terms` that are there."""
+    return _Reader(container).read([file], terms)

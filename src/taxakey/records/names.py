@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from functools import cache
+import re
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from taxakey.records.delimited import plain
+from taxakey.records.distinct import by_distinct
 from taxakey.records.table import NOT_TO_SPECIES
 
 Columns = dict[str, pa.ChunkedArray]
-"""Column -> strings, all of one length; missing text is null."""
+"""Column -> strings or dictionaries of them, all of one length; missing text is null."""
 
 PARTS = ("species", "genericName", "specificEpithet", "infraspecificEpithet", "acceptedScientificName")
 """Columns beside those of the table that help to find the name."""
 
 _HYBRID = ("×", "x", "X")
+_GROUPS = ("kingdom", "phylum", "class", "order", "family", "genus")
 
 
-@cache
 def canonical_name(
     delivered: str | None,
     author: str | None = None,
@@ -41,30 +44,44 @@ def canonical_name(
     return delivered
 
 
-def name_rows(columns: Columns, rows: int) -> list[str | None]:
-    """Put the canonical name into scientificName, in place; returns for each row why it has none, or None.
+def name_rows(columns: Columns, rows: int) -> pa.ChunkedArray:
+    """Put the canonical name into scientificName, in place; returns for each row why it has none, or null [N].
 
     `species`, GBIF's accepted name, goes before scientificName where any row has it, and a row without it is known to genus
-    or above only. The name as delivered, the author and the genus are filled in where the source has no columns for them.
+    or above only. The name as delivered, the author and the genus are filled in where the source has no columns for them. Names
+    that begin with a small letter, as iDigBio's do, get a capital.
     """
-    delivered = _cells(columns, "scientificName", rows)
-    species = _cells(columns, "species", rows)
-    reasons: list[str | None] = [None] * rows
-    if any(species):
-        names, reasons = species, [None if name else NOT_TO_SPECIES for name in species]
+    nothing = pa.chunked_array([pa.nulls(rows, pa.string())])
+    delivered = columns.get("scientificName", nothing)
+    species = columns.get("species", nothing)
+    reasons = nothing
+    if species.null_count < rows:
+        names = by_distinct(_capitalised, species)
+        reasons = pc.if_else(pc.is_valid(species), None, NOT_TO_SPECIES)
     else:
         generic = "genericName" if "genericName" in columns else "genus"
         parts = ("scientificNameAuthorship", generic, "specificEpithet", "infraspecificEpithet")
-        names = [canonical_name(*row) for row in zip(delivered, *(_cells(columns, part, rows) for part in parts), strict=True)]
-    columns["scientificName"] = _strings(names)
-    columns.setdefault("verbatimScientificName", _strings(delivered))
+        names = by_distinct(_canonical, delivered, *(columns.get(part, nothing) for part in parts))
+    columns["scientificName"] = names
+    columns.setdefault("verbatimScientificName", delivered)
     if "scientificNameAuthorship" not in columns:
-        whole = _cells(columns, "acceptedScientificName", rows) if "acceptedScientificName" in columns else delivered
-        ranks = _cells(columns, "taxonRank", rows)
-        columns["scientificNameAuthorship"] = _strings([author_behind(*row) for row in zip(names, whole, ranks, strict=True)])
-    if "genus" not in columns:
-        columns["genus"] = _strings([genus_of(name) for name in names])
+        whole = columns.get("acceptedScientificName", delivered)
+        columns["scientificNameAuthorship"] = by_distinct(author_behind, names, whole, columns.get("taxonRank", nothing))
+    columns.setdefault("genus", by_distinct(genus_of, names))
+    for group in _GROUPS:
+        if group in columns and pc.any(pc.match_substring_regex(plain(columns[group]), "^[a-z]")).as_py():
+            columns[group] = by_distinct(_capitalised, columns[group])
     return reasons
+
+
+def _canonical(
+    delivered: str | None, author: str | None, genus: str | None, epithet: str | None, below: str | None
+) -> str | None:
+    return _capitalised(canonical_name(delivered, author, genus, epithet, below))
+
+
+def _capitalised(name: str | None) -> str | None:
+    return name[0].upper() + name[1:] if name and name[0].islower() and not name.startswith("x ") else name
 
 
 def author_behind(name: str | None, whole: str | None, rank: str | None) -> str | None:
@@ -84,9 +101,37 @@ def genus_of(name: str | None) -> str | None:
     return words[0].removeprefix("×") if len(words) > 1 else None
 
 
-def _cells(columns: Columns, name: str, rows: int) -> list[str | None]:
-    return columns[name].to_pylist() if name in columns else [None] * rows
+_RANK_WORDS = ("subsp.", "ssp.", "var.", "subvar.", "f.", "fo.", "forma", "nothosubsp.", "nothovar.")
+_EPITHET = re.compile(r"[×]?[a-zà-öø-ÿ][a-zà-öø-ÿ-]+")
 
 
-def _strings(values: list[str | None]) -> pa.ChunkedArray:
-    return pa.chunked_array([pa.array(values, pa.string())])
+def without_author(name: str | None) -> str | None:
+    """A name whose author stands behind it in the same text, cut to genus, epithet and infraspecific epithets.
+
+    >>> without_author("Mentha × piperita L."), without_author("Poa annua L. var. supina Link")
+    ('Mentha × piperita', 'Poa annua var. supina')
+    """
+    words = (name or "").split()
+    kept = words[: _length_of_species(words)]
+    for at in range(len(kept), len(words) - 1):
+        if words[at] in _RANK_WORDS and _EPITHET.fullmatch(words[at + 1]):
+            kept += words[at : at + 2]
+    return " ".join(kept) or None
+
+
+def author_of(name: str | None) -> str | None:
+    """What stands behind the name of a species; None behind an infraspecific one, whose authors stand in two places.
+
+    >>> author_of("Lactuca virosa L."), author_of("Poa annua L. var. supina Link")
+    ('L.', None)
+    """
+    return author_behind(without_author(name), name, "species")
+
+
+def _length_of_species(words: list[str]) -> int:
+    """How many of the first words are hybrid signs, the genus and the epithet."""
+    at = 1 if words and words[0] in _HYBRID else 0
+    at += 1
+    if at < len(words) and words[at] in _HYBRID:
+        at += 1
+    return at + 1 if at < len(words) and _EPITHET.fullmatch(words[at]) else at
