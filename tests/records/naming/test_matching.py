@@ -338,7 +338,7 @@ def test_names_from_files(tmp_path: Path) -> None:
         read_names(tmp_path / "names.csv", {"path": "species"})
     pa.parquet.write_table(pa.table({"scientificName": ["Poa annua"], "year": [1900]}), tmp_path / "names.parquet")
     assert read_names(tmp_path / "names.parquet").to_pylist() == [{"scientificName": "Poa annua"}]
-    (tmp_path / "long.csv").write_text("scientificName\nPoa annua,L.\n")
+    (tmp_path / "long.csv").write_text("scientificName\nPoa annua\nPoa annua,L.\n")
     with pytest.raises(BadRecords, match="1 lines have more columns"):
         read_names(tmp_path / "long.csv")
 
