@@ -656,6 +656,7 @@ def test_a_robots_txt_that_cant_be_had_forbids_for_now(
     urls = [f"{server.url}/{number}" for number in range(9)]
     manifest = fetch(records(urls), tmp_path / "out", options(attempts=2))
     assert (manifest.counts["pictures"], manifest.counts["to retry"]) == (0, 9)
+    assert manifest.counts["failed: host left alone"] == 9 - LOCAL["per_host"]
     assert server.paths() == []
     assert len(server.times("/robots.txt")) == 2
     server.answers["/robots.txt"] = status(403)  # RFC 9309: no rules are to be had, so there are none
