@@ -693,6 +693,22 @@ def test_a_later_run_tries_what_may_have_passed_and_nothing_else(
     assert third.counts["pictures"] == 3
 
 
+def test_a_folder_that_is_tried_again_isnt_finished_meanwhile(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
+    manifest, seen = tmp_path / "out" / "manifest.json", []
+
+    def look(handler: Any) -> None:
+        seen.append(manifest.exists())
+        status(500)(handler)
+
+    server.answers["/a"] = look
+    folder = records([f"{server.url}/a"])
+    fetch(folder, tmp_path / "out", options(attempts=1))
+    assert manifest.exists()
+    fetch(folder, tmp_path / "out", options(attempts=1))
+    assert seen == [False, False]
+    assert manifest.exists()
+
+
 def test_a_file_that_was_deleted_is_fetched_again(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
     server.answers = {"/a": gives(PICTURE), "/b": gives(jpeg(2)), "/c": in_turn(status(500), gives(jpeg(3)))}
     folder = records([f"{server.url}/{name}" for name in "abc"])
