@@ -656,6 +656,7 @@ def test_a_robots_txt_that_cant_be_had_forbids_for_now(
     urls = [f"{server.url}/{number}" for number in range(9)]
     manifest = fetch(records(urls), tmp_path / "out", options(attempts=2))
     assert (manifest.counts["pictures"], manifest.counts["to retry"]) == (0, 9)
+    assert manifest.counts["failed: host left alone"] == 9 - LOCAL["per_host"]
     assert server.paths() == []
     assert len(server.times("/robots.txt")) == 2
     server.answers["/robots.txt"] = status(403)  # RFC 9309: no rules are to be had, so there are none
@@ -690,6 +691,22 @@ def test_a_later_run_tries_what_may_have_passed_and_nothing_else(
     third = fetch(folder, tmp_path / "out", options(attempts=1), retry="all")
     assert sorted(server.paths()) == ["/gone", "/ill", "/worse", "/worse"]
     assert third.counts["pictures"] == 3
+
+
+def test_a_folder_that_is_tried_again_isnt_finished_meanwhile(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
+    manifest, seen = tmp_path / "out" / "manifest.json", []
+
+    def look(handler: Any) -> None:
+        seen.append(manifest.exists())
+        status(500)(handler)
+
+    server.answers["/a"] = look
+    folder = records([f"{server.url}/a"])
+    fetch(folder, tmp_path / "out", options(attempts=1))
+    assert manifest.exists()
+    fetch(folder, tmp_path / "out", options(attempts=1))
+    assert seen == [False, False]
+    assert manifest.exists()
 
 
 def test_a_file_that_was_deleted_is_fetched_again(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
