@@ -138,8 +138,9 @@ def read_delimited(
     """
     with open_file() as file:
         start = look_at(file, dialect, name)
+    empty = pa.table({column: pa.array([], pa.string()) for column in wanted})
     if not start.rows:
-        return Delimited(pa.table({column: pa.array([], pa.string()) for column in wanted}), [], start.unbalanced)
+        return Delimited(empty, [], start.unbalanced)
     width = _width(start)
     for column, positions in wanted.items():
         if max(positions) >= width:
@@ -150,7 +151,7 @@ def read_delimited(
     compact = Compactor()
     with open_file() as file:
         tables = [compact(_chosen(cells, wanted)) for cells in _cells(file, dialect, width, wanted, long, name)]
-    return Delimited(stack(tables), long, start.unbalanced)
+    return Delimited(stack(tables) if tables else empty, long, start.unbalanced)
 
 
 def _width(start: Start) -> int:
