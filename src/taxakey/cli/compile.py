@@ -27,8 +27,7 @@ def compile_dataset(
 ) -> None:
     """Make a dataset that could be published, from downloads and a checklist, with an account of every record that isn't in it.
 
-    Every stage is a folder in OUT; an interrupted run goes on where it stopped, and a further run tries again what could not be
-    fetched, unless the dataset is finished.
+    Every stage is a folder in OUT; an interrupted run goes on where it stopped.
 
     Example: taxakey compile recipes/naflora.yaml work/naflora
     """

@@ -99,10 +99,15 @@ class Compilation:
             )
 
     def pictures(self) -> Manifest | None:
-        """None where the recipe has no `fetch`: then pictures are files that the sources name."""
+        """None where the recipe has no `fetch`: then pictures are files that the sources name.
+
+        What could not be had is tried again by a further run, until pictures were looked at: then they stay as they are.
+        """
         if self.recipe.fetch is None:
             return None
-        return fetch(self.place("candidates"), self.place("pictures"), self.recipe.fetch)
+        looked_at = (self.place("inspection") / "plan.json").is_file()
+        folders = self.place("candidates"), self.place("pictures")
+        return fetch(*folders, self.recipe.fetch, retry="none" if looked_at else "transient")
 
     def inspection(self) -> Manifest:
         pictures = None if self.recipe.fetch is None else self.place("pictures")
