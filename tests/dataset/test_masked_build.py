@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -131,13 +130,9 @@ def test_a_pool_and_slices_give_the_bytes_of_the_build(tmp_path: Path, records: 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("java") is None, reason="no Java")
-def test_spark_gives_the_bytes_of_the_build(tmp_path: Path, records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sql = pytest.importorskip("pyspark.sql", reason="the extra `spark` isn't installed")
+def test_spark_gives_the_bytes_of_the_build(tmp_path: Path, records: Path, local_spark: Any) -> None:
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     build(records, tmp_path / "built", MASKED, workers=1)
     name, rows = next(iter(plan_shards(Observations.read(records).table, MASKED.rows_per_shard).items()))
     options = MASKED
@@ -146,20 +141,10 @@ def test_spark_gives_the_bytes_of_the_build(tmp_path: Path, records: Path, monke
         for batch in batches:
             yield from process_shard(pa.Table.from_batches([batch]), options).to_batches()
 
-    spark = (
-        sql.SparkSession.builder.master("local[1]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.sql.warehouse.dir", str(tmp_path / "warehouse"))
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "2")
-        .getOrCreate()
-    )
-    try:
-        frame = spark.createDataFrame(rows, from_arrow_schema(rows.schema))
-        table = frame.coalesce(1).mapInArrow(process, from_arrow_schema(PREPARED)).toArrow()
-    finally:
-        spark.stop()
+    local_spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "2")
+    frame = local_spark.createDataFrame(rows, from_arrow_schema(rows.schema))
+    table = frame.coalesce(1).mapInArrow(process, from_arrow_schema(PREPARED)).toArrow()
+    local_spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
     write_shard(tmp_path / "spark.parquet", table.cast(PREPARED))
     assert (tmp_path / "spark.parquet").read_bytes() == (tmp_path / "built/data" / name).read_bytes()
 

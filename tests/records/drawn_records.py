@@ -11,10 +11,6 @@ from taxakey.records.naming.delivered_names import DELIVERED
 from taxakey.records.selection import GIVEN, NAMES
 from taxakey.records.table import SCHEMA
 
-SPARK_LOCAL = (
-    "--master local[2] --driver-memory 2g --conf spark.sql.shuffle.partitions=4 --conf spark.ui.enabled=false "
-    "--conf spark.ui.showConsoleProgress=false pyspark-shell"
-)
 ROWS = 3000
 LICENCES = ["http://creativecommons.org/licenses/by/4.0/legalcode", "CC0_1_0", "CC BY-NC 4.0", None, "© the museum's own"]
 BASES = ["PRESERVED_SPECIMEN", "PreservedSpecimen".upper(), "HUMAN_OBSERVATION", "preserved_specimen", None]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from drawn_records import SPARK_LOCAL, checklist_says, records
+from drawn_records import checklist_says, records
 
 from taxakey.artifacts import Plan, read_manifest
 from taxakey.errors import PlanMismatch
@@ -75,9 +75,8 @@ def test_a_selection_that_was_interrupted_starts_again(
         write_selection(sources, out, other)
 
 
-def test_spark_writes_the_same_artifact(sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("pyspark", reason="the extra spark isn't installed")
-    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", SPARK_LOCAL)
+@pytest.mark.usefixtures("local_spark")
+def test_spark_writes_the_same_artifact(sources: list[Path], tmp_path: Path) -> None:
     names = checklist_says(read_in(sources))
     for engine in ("duckdb", "spark"):
         write_selection(sources, tmp_path / engine, OPTIONS, names=names, split_options=SplitOptions(), engine=engine)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from drawn_records import ROWS, SPARK_LOCAL, checklist_says, inspected, records
+from drawn_records import ROWS, checklist_says, inspected, records
 
 from taxakey.errors import BadInput, BadRecords
 from taxakey.records.engines import Engine, open_engine
@@ -111,10 +111,9 @@ EVERYTHING = SelectionOptions(
 
 
 @pytest.fixture(params=["duckdb", "spark"])
-def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     if request.param == "spark":
-        pytest.importorskip("pyspark", reason="the extra spark isn't installed")
-        monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", SPARK_LOCAL)
+        request.getfixturevalue("local_spark")
     with open_engine(request.param) as engine:
         yield engine
 
@@ -202,9 +201,8 @@ def test_dates_and_places_that_cannot_be_are_cleared_and_counted(tmp_path: Path)
     assert found.repaired["year before or after what can be"] > 200
 
 
-def test_both_engines_give_identical_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("pyspark", reason="the extra spark isn't installed")
-    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", SPARK_LOCAL)
+@pytest.mark.usefixtures("local_spark")
+def test_both_engines_give_identical_rows(tmp_path: Path) -> None:
     table = records(seed=5)
     names, files = checklist_says(table), written(table, tmp_path)
     results = []

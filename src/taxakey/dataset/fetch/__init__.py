@@ -44,6 +44,8 @@ def fetch(records_folder: Path | str, out: Path | str, options: FetchOptions, *,
         (out / "manifest.json").unlink(missing_ok=True)  # not finished again before its tables say what this run did
         shutil.rmtree(out / PARTIAL, ignore_errors=True)
         (out / PARTIAL).mkdir()
+        for leftover in out.glob(".*.partial"):
+            leftover.unlink()  # of a run that was killed while it wrote a table
         try:
             with working("listing addresses"), RecordRows(observations, out / PARTIAL) as rows:
                 journal.fill(rows.addresses(), rows.repeats())

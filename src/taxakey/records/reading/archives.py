@@ -28,7 +28,7 @@ OCCURRENCES = ("occurrence", "darwincore", "simpledarwinrecord")
 MEDIA = ("multimedia", "image")
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".tab")
 
-_NOT_OF_THE_CORE = ("identifier", "image_id", "path", "source", "creator", "split")
+_NOT_OF_THE_CORE = ("identifier", "image_id", "path", "source", "creator")
 """Terms of other meaning in a core: dc:identifier of an occurrence is no picture."""
 _CORE_NAMES = (*SCHEMA.names, *NAME_PARTS, "speciesKey", "taxonKey", "dynamicProperties", "associatedMedia", "geoPoint")
 _MEDIA_NAMES = (
