@@ -13,13 +13,13 @@ SHEETS ?= 1200
 # One pip command for everything: torch and torchvision must be chosen together.
 INSTALL = $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: journey test serve lint chromium clean
+.PHONY: journey test serve lint chromium java clean
 
 journey: .venv/installed
 	$(BIN)/taxakey sample $(JOURNEY)/herbarium --sheets $(SHEETS)
 	$(BIN)/taxakey journey $(JOURNEY)/herbarium/archive.zip $(JOURNEY)/model --recipe scratch-small
 
-test: .venv/installed-dev chromium
+test: .venv/installed-dev chromium java
 	$(BIN)/python -m pytest --durations=10
 
 serve: .venv/installed
@@ -38,6 +38,14 @@ chromium:
 	    echo "Installing chromium for the browser tests"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
 	  else echo "No chromium: the browser tests will be skipped (as root: apt-get install chromium)"; fi; }
+
+# The tests of Spark need Java; where it can't be installed they skip and say so.
+java:
+	@command -v java >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Java for the tests of Spark"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openjdk-17-jre-headless >/dev/null; \
+	  else echo "No Java: the tests of Spark will be skipped (as root: apt-get install openjdk-17-jre-headless)"; fi; }
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \

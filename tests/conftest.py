@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import taxakey.torchvision_guard  # noqa: F401  before timm, Lightning, torchmetrics and hierarchicalsoftmax are imported
 
@@ -24,6 +28,25 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder} (set TAXAKEY_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def local_spark() -> Iterator[Any]:
+    """A real Spark session on this machine, small: what tests need is that it runs, not that it is fast."""
+    sql = pytest.importorskip("pyspark.sql", reason="the extra spark isn't installed")
+    if not shutil.which("java"):
+        pytest.skip("no Java (as root: apt-get install default-jre-headless)")
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # what Spark's Python processes find
+    session = sql.SparkSession.builder.master("local[2]")
+    for key, value in {
+        "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1", "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false", "spark.sql.shuffle.partitions": "4", "spark.driver.memory": "2g",
+    }.items():  # fmt: skip
+        session = session.config(key, value)
+    spark = session.getOrCreate()
+    yield spark
+    spark.stop()
 
 
 @pytest.fixture(scope="session")

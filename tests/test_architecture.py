@@ -10,7 +10,18 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "src" / "taxakey"
 
 FLOORS = [
-    {"errors", "progress", "cpu_memory", "torchvision_guard", "taxonomy", "artifacts", "predictions", "__init__", "__main__"},
+    {
+        "errors",
+        "progress",
+        "cpu_memory",
+        "torchvision_guard",
+        "taxonomy",
+        "artifacts",
+        "predictions",
+        "recipe_file",
+        "__init__",
+        "__main__",
+    },
     {"records"},
     {"dataset", "models", "losses", "metrics"},
     {"calibration", "embeddings", "size"},

@@ -25,7 +25,9 @@ from taxakey import __version__
 from taxakey.errors import ArtifactError, BadInput, MissingArtifact, PlanMismatch
 
 FORMAT_VERSION = 1
-_PACKAGES = ("lightning", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "simplejpeg", "timm", "torch")
+_PACKAGES = (
+    "lightning", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "rapidocr", "simplejpeg", "timm", "torch",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,9 @@ def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     for part in ("inputs", "recipe"):
         before, now = found.get(part) or {}, wanted[part] or {}
         for key in sorted({*before, *now}):
-            if before.get(key) != now.get(key):
-                return f"was begun with {part} {key!r} = {_short(before.get(key))}, now it is {_short(now.get(key))}"
+            if key not in before or key not in now or before[key] != now[key]:
+                old, new = (_short(values[key]) if key in values else "not there" for values in (before, now))
+                return f"was begun with {part} {key!r} = {old}, now it is {new}"
     return f"was begun with seed {found.get('seed')}, now it is {wanted['seed']}"
 
 

@@ -9,6 +9,7 @@
     │   ├── MissingArtifact       nothing finished lies there
     │   └── PlanMismatch          it was begun with other inputs or another recipe
     ├── TaxonomyMismatch          two artifacts speak of different class lists
+    ├── DownloadFailed            a service didn't deliver: no network, busy, broken off, given up
     ├── WeightsUnavailable        pretrained weights can't be had
     ├── MissingExtra              an optional dependency isn't installed
     └── ExportMismatch            the exported model answers differently from the trained one
@@ -55,6 +56,10 @@ class PlanMismatch(ArtifactError):
 
 class TaxonomyMismatch(TaxakeyError):
     """Two artifacts were made with different class lists."""
+
+
+class DownloadFailed(TaxakeyError):
+    """A service didn't deliver: no network, too busy, a file that breaks off, an order that was given up."""
 
 
 class WeightsUnavailable(TaxakeyError):

@@ -184,6 +184,35 @@ def test_duplicates_repeat_the_bytes_under_another_occurrence(folder: Path) -> N
     assert len(distinct) == len(picture) - len(copies)
 
 
+def test_the_second_portal_delivers_the_same_specimens_and_pictures(tmp_path: Path) -> None:
+    address = "http://127.0.0.{number}:8000/{institution}/{path}"
+    sample(tmp_path / "s", SampleOptions(sheets=60, size=64, idigbio=0.5, address=address), workers=1)
+    first = {row["gbifID"]: row for row in table(tmp_path / "s" / "archive.zip", "occurrence.txt")}
+    pictures = {row["identifier"]: first[row["gbifID"]] for row in table(tmp_path / "s" / "archive.zip", "multimedia.txt")}
+    with zipfile.ZipFile(tmp_path / "s" / "idigbio.zip") as zipped:
+        assert sorted(zipped.namelist()) == ["multimedia.csv", "occurrence.csv"]
+        occurrences, media = (
+            list(csv.DictReader(io.TextIOWrapper(zipped.open(name), encoding="utf-8")))
+            for name in ("occurrence.csv", "multimedia.csv")
+        )
+    second = {row["id"]: row for row in occurrences}
+    assert 0.3 * len(first) < len(second) == len(occurrences) < 0.7 * len(first)
+    assert {row["coreid"] for row in media} == set(second)
+    for row in media:
+        one, other = pictures[row["ac:accessURI"]], second[row["coreid"]]
+        assert other["dwc:catalogNumber"] == one["catalogNumber"]
+        assert other["dwc:occurrenceID"] in ("", one["occurrenceID"])
+        assert row["ac:accessURI"].split("/")[3] == one["institutionCode"].lower()
+    lacking = sum(not row["dwc:occurrenceID"] for row in occurrences)
+    assert 0 < lacking < 0.7 * len(occurrences)
+
+
+def test_addresses_that_name_no_picture_are_refused() -> None:
+    for address in ("http://host/", "{path", "{path}{other}", "{}"):
+        with pytest.raises(BadInput, match="it needs"):
+            SampleOptions(address=address)
+
+
 def test_wrong_labels_have_the_share_asked_for_and_sit_mostly_among_relatives(folder: Path) -> None:
     truth = [row for row in rows_of(folder / "truth.csv") if not row["duplicateOf"] and "XPIX" not in row["occurrenceID"]]
     split = {row["occurrenceID"]: row["split"] for row in table(folder / "archive.zip", "occurrence.txt")}

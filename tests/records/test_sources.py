@@ -7,13 +7,14 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
 import pytest
 from dwca.exceptions import InvalidArchive
 from dwca.read import DwCAReader
 
 from taxakey.errors import BadInput, BadRecords
-from taxakey.records.names import author_behind, canonical_name, genus_of
-from taxakey.records.pictures import ids_by_stem, locate
+from taxakey.records.reading.names import author_behind, canonical_name, genus_of
+from taxakey.records.reading.pictures import ids_by_stem, locate
 from taxakey.records.sources import read_archive, read_csv, read_folder, read_source, source_hash
 from taxakey.records.table import Observations
 
@@ -458,4 +459,4 @@ def test_leaf99_keeps_its_dirty_names_and_unknown_families(shared_data: Path) ->
 @pytest.mark.parametrize("address", ["https://x.org/p/7/leaf%201.jpeg?size=l#a", "sheets/a.b.jpg", "/plain", "file:///c/d.JPG"])
 def test_a_file_is_called_by_its_name_without_suffix(address: str) -> None:
     expected = PurePosixPath(unquote(urlsplit(address).path)).stem
-    assert ids_by_stem([address], ["o"]) == [expected]
+    assert ids_by_stem(pa.chunked_array([[address]]), pa.chunked_array([["o"]])).to_pylist() == [expected]

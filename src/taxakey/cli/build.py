@@ -12,18 +12,32 @@ def build(
     records: Annotated[Path, typer.Argument(help="Folder that `taxakey records` wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
     longest_edge: Annotated[int, typer.Option(help="Pictures are made no larger than this, in pixels.")] = 512,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; by default as many as there are cores.")] = None,
+    mask_text: Annotated[
+        bool,
+        typer.Option("--mask-text", help="Fill the text on herbarium sheets with noise (about a second a sheet)."),
+    ] = False,
+    mask_labels: Annotated[
+        bool, typer.Option("--mask-labels", help="As --mask-text, and whole blocks of text, stamps and scale bars too.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads (processes when masking); by default as many as cores.")
+    ] = None,
 ) -> None:
     """Decode, check and shrink the pictures of records into Parquet shards; an interrupted build goes on where it stopped.
 
-    Example: taxakey build work/records work/dataset --longest-edge 384
+    Example: taxakey build work/records work/dataset --longest-edge 384 --mask-text
     """
     from taxakey.dataset.build import BuildOptions
     from taxakey.dataset.build import build as build_dataset
+    from taxakey.dataset.masking import MaskOptions
 
-    counts = build_dataset(records, out, BuildOptions(longest_edge=longest_edge), workers=workers).counts
+    mask = MaskOptions(what="labels" if mask_labels else "text") if mask_text or mask_labels else None
+    options = BuildOptions(longest_edge=longest_edge, mask=mask)
+    counts = build_dataset(records, out, options, workers=workers).counts
     typer.echo(f"train {counts['train']:,}, validation {counts['validation']:,}, test {counts['test']:,} pictures")
     typer.echo(f"{counts['classes']:,} classes")
+    if mask is not None:
+        typer.echo(f"text was masked on {counts['masked']:,} pictures")
     if counts["untrained_species"]:
         typer.echo(f"{counts['untrained_species']:,} species have no training picture and are no classes")
     if counts["failures"]:

@@ -11,13 +11,19 @@ import typer
 
 from taxakey import __version__, progress
 from taxakey.cli.add_species import add_species
+from taxakey.cli.audit import audit
 from taxakey.cli.build import build
+from taxakey.cli.compile import compile_dataset
 from taxakey.cli.embed import embed
 from taxakey.cli.evaluate import evaluate
+from taxakey.cli.explore import explore
 from taxakey.cli.export import export
+from taxakey.cli.fetch import fetch
 from taxakey.cli.identify import identify
+from taxakey.cli.inspect import inspect
 from taxakey.cli.journey import journey
 from taxakey.cli.predict import predict
+from taxakey.cli.publish import publish
 from taxakey.cli.records import records
 from taxakey.cli.sample import sample
 from taxakey.cli.serve import serve
@@ -42,7 +48,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug shows Python's own traceback
 )
 
-for _command in (journey, sample, records, build, embed, size, train, add_species, predict, evaluate, identify, export, serve):
+app.command("compile")(compile_dataset)
+for _command in (
+    *(journey, sample, records, fetch, inspect, build, audit, explore, publish),
+    *(embed, size, train, add_species, predict, evaluate, identify, export, serve),
+):
     app.command()(_command)
 
 

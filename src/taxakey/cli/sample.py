@@ -18,7 +18,12 @@ def sample(
     shift: Annotated[float, typer.Option(help="Further test sheets, as share, in which rare species are the common ones.")] = 0.0,
     wrong_labels: Annotated[float, typer.Option(help="Share of specimens under the name of another species.")] = 0.0,
     duplicates: Annotated[float, typer.Option(help="Share of specimens whose picture appears again in another record.")] = 0.0,
+    leaks: Annotated[int, typer.Option(help="Specimens that appear twice, for each of five kinds of leak.")] = 0,
     web: Annotated[int, typer.Option(help="Pictures of a second, noisy collection (web.zip).")] = 0,
+    address: Annotated[
+        str, typer.Option(help="Of pictures, such as http://127.0.0.{number}:8000/{path}; number, institution: whose it is.")
+    ] = "{path}",
+    idigbio: Annotated[float, typer.Option(help="Share of specimens that a second portal delivers too (idigbio.zip).")] = 0.0,
 ) -> None:
     """Draw a simulated herbarium: sheets, records and names of an invented flora.
 
@@ -36,7 +41,10 @@ def sample(
         shift=shift,
         wrong_labels=wrong_labels,
         duplicates=duplicates,
+        leaks=leaks,
         web=web,
+        address=address,
+        idigbio=idigbio,
     )
     counts = draw(out, options).counts
     typer.echo(

@@ -2,21 +2,26 @@
 
 A shard depends on nothing but the records, the options and its pictures, so an interrupted build goes on with the shards that are
 missing and ends with the same bytes. A picture that can't be used is a row of failures.parquet.
+
+`process_shard` does for a table of records what `build` does for all of them, and for each row by itself: plain Python, a pool of
+processes and Spark's mapInArrow get the same from it, however they cut the rows.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from hashlib import md5
+from functools import partial
+from hashlib import md5, sha256
 from itertools import chain
 from math import ceil
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import Thread
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,28 +29,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import simplejpeg
+from numpy.typing import NDArray
 
-from taxakey.artifacts import Manifest, Plan, finish, hash_of, open_atomically, read_manifest, start, write_parquet
-from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_orientation, read_picture
+from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_parquet
+from taxakey.dataset.masking import MaskOptions, TextMasker, check_installed, may_be_sheet, text_masker
+from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_orientation, jpeg_size, read_picture
+from taxakey.dataset.shards import FAILURES, SCHEMA, Picture, failures_of, prepared_rows, shards_of, write_shard
 from taxakey.errors import BadImage, BadInput, BadRecords
 from taxakey.progress import track
-from taxakey.records.table import SCHEMA as RECORD_SCHEMA
 from taxakey.records.table import Observations
 from taxakey.taxonomy import HIGHER_RANKS, Taxonomy
 
+__all__ = [
+    "FAILURES", "PARTS", "SCHEMA", "BuildOptions", "Picture", "build", "classes_of", "default_workers", "plan_shards", "prepare",
+    "process_shard", "shards_of",
+]  # fmt: skip
+
 PARTS = ("train", "validation", "test")
-
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-SCHEMA = pa.schema([("image", IMAGE), *RECORD_SCHEMA, ("width", pa.int32()), ("height", pa.int32())])
-FAILURES = pa.schema([(name, pa.string()) for name in ("image_id", "occurrenceID", "path", "reason")])
-
-_ROW_GROUP = 100
 _KEPT_COLOURS = ("YCbCr", "RGB", "Gray")
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Sizes in pixels; `quality` of JPEG, 1 to 100; a picture with an edge below `min_edge` is refused."""
+    """Sizes in pixels; `quality` of JPEG, 1 to 100; a picture with an edge below `min_edge` is refused.
+
+    `mask`: make the text on herbarium sheets unreadable (extra `mask`); None leaves pictures as they are.
+    """
 
     longest_edge: int = 512
     quality: int = 90
@@ -53,6 +62,7 @@ class BuildOptions:
     min_edge: int = 8
     max_bytes: int = MAX_BYTES
     max_pixels: int = MAX_PIXELS
+    mask: MaskOptions | None = None
 
     def __post_init__(self) -> None:
         if self.longest_edge < self.min_edge or self.min_edge < 1:
@@ -68,9 +78,12 @@ def build(
 ) -> Manifest:
     """Make the artifact "dataset" in `out` from the artifact "records", with `workers` threads (default: the cores at hand).
 
-    Raises BadRecords when the records have no split, or not one training picture can be used.
+    With `options.mask` the workers are processes, each with a detector of its own. Raises BadRecords when the records have no
+    split, or not one training picture can be used, and MissingExtra when masking is asked for and its packages aren't there.
     """
     records_folder, out, options = Path(records_folder), Path(out), options or BuildOptions()
+    if options.mask is not None:
+        check_installed()
     records = Observations.read(records_folder).table
     if without := records["split"].null_count:
         raise BadRecords(f"{records_folder}: {without:,} pictures have no split; write the records again with `taxakey records`")
@@ -84,11 +97,13 @@ def build(
     rows = {part: _read_names(out, part) for part in PARTS}
     if not len(rows["train"]):
         raise BadRecords(f"{records_folder}: not one training picture can be used; {out / 'failures.parquet'} says why")
-    taxonomy, notes = classes_of(rows["train"])
+    taxonomy, notes = classes_of(rows["train"].drop_columns("masked"))
     write_parquet(out / "taxonomy.parquet", taxonomy.table)
     untrained = set(chain(*(table["scientificName"].to_pylist() for table in rows.values()))) - set(taxonomy.names)
     counts = {part: len(table) for part, table in rows.items()}
     counts |= {"failures": len(failures), "classes": len(taxonomy), "untrained_species": len(untrained)}
+    if options.mask is not None:
+        counts["masked"] = sum(pc.sum(table["masked"]).as_py() or 0 for table in rows.values())
     return finish(out, plan, counts=counts, taxonomy=taxonomy.fingerprint, notes=notes)
 
 
@@ -117,25 +132,11 @@ def plan_shards(records: pa.Table, rows_per_shard: int) -> dict[str, pa.Table]:
     return shards
 
 
-def shards_of(folder: Path, part: str) -> list[Path]:
-    """The shards of a part in their order."""
-    return sorted((folder / "data").glob(f"{part}-[0-9]*-of-[0-9]*.parquet"))
-
-
 # ---- pictures ----
 
 
-class Picture(NamedTuple):
-    """A picture as it is stored, or the reason why it isn't."""
-
-    data: bytes
-    width: int
-    height: int
-    reason: str | None = None
-
-
-def prepare(path: str | None, options: BuildOptions) -> Picture:
-    """Read, check and shrink one picture; never raises for a bad one.
+def prepare(path: str | None, options: BuildOptions, masker: TextMasker | None = None) -> Picture:
+    """Read, check and shrink one picture, and let `masker` paint over its text; never raises for a bad one.
 
     A JPEG that is upright and small enough keeps its bytes (it was decoded all the same, so it is whole), and with them its
     metadata; anything else is encoded anew, its longest edge at most `longest_edge`, shrunk by averaging areas.
@@ -144,8 +145,9 @@ def prepare(path: str | None, options: BuildOptions) -> Picture:
         return Picture(b"", 0, 0, "only an address is known, no local file; fetch the picture and name its path")
     try:
         data, name = read_picture(path, max_bytes=options.max_bytes)
-        size = _jpeg_size(data)
-        edge = None if size is None else max(1, round(min(size) * options.longest_edge / max(size)))
+        size = jpeg_size(data)
+        needed = max(options.longest_edge, masker.options.edge if masker else 0)
+        edge = None if size is None else max(1, round(min(size) * needed / max(size)))
         image = decode(data, name=name, max_bytes=options.max_bytes, max_pixels=options.max_pixels, target_edge=edge)
     except BadImage as error:
         return Picture(b"", 0, 0, str(error).removeprefix(f"{path}: "))
@@ -153,22 +155,21 @@ def prepare(path: str | None, options: BuildOptions) -> Picture:
     if min(height, width) < options.min_edge:
         return Picture(b"", 0, 0, f"{width} × {height} pixels, below the least edge of {options.min_edge}")
     ratio = min(1.0, options.longest_edge / max(height, width))
-    if ratio == 1 and _may_stay(data):
-        return Picture(data, width, height)
-    height, width = max(1, round(height * ratio)), max(1, round(width * ratio))
-    if image.shape[:2] != (height, width):
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    encoded = simplejpeg.encode_jpeg(image, quality=options.quality, colorspace="RGB", colorsubsampling="420")
-    return Picture(encoded, width, height)
+    small = _resized(image, max(1, round(height * ratio)), max(1, round(width * ratio)))
+    height, width = small.shape[:2]
+    digest = int.from_bytes(sha256(data).digest())
+    found = masker(image, small, seed=digest) if masker and digest < masker.options.share * 2**256 else None
+    small, boxes = (small, None) if found is None else (found[0], found[1].reshape(-1, 8).tolist())
+    if ratio == 1 and not boxes and _may_stay(data):
+        return Picture(data, width, height, boxes=boxes)
+    encoded = simplejpeg.encode_jpeg(small, quality=options.quality, colorspace="RGB", colorsubsampling="420")
+    return Picture(encoded, width, height, boxes=boxes)
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width of an upright JPEG before it is decoded, and so before it comes back smaller; None for anything else."""
-    try:
-        height, width = simplejpeg.decode_jpeg_header(data)[:2]
-    except ValueError:
-        return None
-    return (width, height) if jpeg_orientation(data) >= 5 else (height, width)
+def _resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _may_stay(data: bytes) -> bool:
@@ -183,71 +184,71 @@ def _may_stay(data: bytes) -> bool:
 # ---- shards ----
 
 
+def process_shard(rows: pa.Table, options: BuildOptions) -> pa.Table:
+    """Prepare the pictures of records one after another: a table of `shards.PREPARED`, in the order of `rows`.
+
+    A picture that can't be used has its `reason` and no bytes; `write_shard` makes a file of such a table.
+    """
+    return prepared_rows(rows, list(map(partial(_prepare_row, options=options), *_inputs(rows))))
+
+
+def _inputs(rows: pa.Table) -> tuple[list[str | None], list[str | None]]:
+    return rows["path"].to_pylist(), rows["basisOfRecord"].to_pylist()
+
+
+def _prepare_row(path: str | None, basis_of_record: str | None, options: BuildOptions) -> Picture:
+    if options.mask is None or not may_be_sheet(basis_of_record):
+        return prepare(path, options)
+    return prepare(path, options, text_masker(options.mask))
+
+
 def _write_missing_shards(out: Path, shards: Mapping[str, pa.Table], options: BuildOptions, workers: int) -> None:
     missing = {name: rows for name, rows in shards.items() if not (out / "data" / name).is_file()}
     total = sum(rows.num_rows for rows in shards.values())
     done = total - sum(rows.num_rows for rows in missing.values())
     for leftover in (out / "data").glob(".*.partial"):
         leftover.unlink()  # of a run that was killed while it wrote
-    pool = ThreadPoolExecutor(workers)
+    pool = _pool(options, workers)
     try:
         progress = track(_prepared(pool, missing, options), "pictures", total=total, done=done)
         for name, rows in missing.items():
-            write_shard(out / "data" / name, rows, [next(progress) for _ in range(rows.num_rows)])
+            write_shard(out / "data" / name, prepared_rows(rows, [next(progress) for _ in range(rows.num_rows)]))
         next(progress, None)  # lets the display end
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, nobody wants to wait for the rest of the shard
 
 
-def _prepared(pool: ThreadPoolExecutor, shards: Mapping[str, pa.Table], options: BuildOptions) -> Iterator[Picture]:
+def _pool(options: BuildOptions, workers: int) -> Executor:
+    """Threads, or processes where a detector runs: its Python parts would wait for each other."""
+    if options.mask is None:
+        return ThreadPoolExecutor(workers)
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when its parent was killed; left alone, it would wait for work forever."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _prepared(pool: Executor, shards: Mapping[str, pa.Table], options: BuildOptions) -> Iterator[Picture]:
     for rows in shards.values():
-        yield from pool.map(lambda path: prepare(path, options), rows["path"].to_pylist())
-
-
-def write_shard(file: Path, rows: pa.Table, pictures: list[Picture]) -> None:
-    """One Parquet file with the good pictures; the bad ones are listed in its metadata until the end of the build.
-
-    So a shard and its failures appear together or not at all.
-    """
-    failures = [
-        {"image_id": image, "occurrenceID": observation, "path": path, "reason": picture.reason}
-        for image, observation, path, picture in zip(
-            *(rows[name].to_pylist() for name in FAILURES.names[:3]), pictures, strict=True
-        )
-        if picture.reason
-    ]
-    good = [picture for picture in pictures if not picture.reason]
-    kept = rows.filter(pa.array([not picture.reason for picture in pictures], pa.bool_()))
-    images = [
-        {"bytes": picture.data, "path": f"{name}.jpg"} for picture, name in zip(good, kept["image_id"].to_pylist(), strict=True)
-    ]
-    sizes = ([picture.width for picture in good], [picture.height for picture in good])
-    columns = [pa.array(images, IMAGE), *kept.columns, *(pa.array(size, pa.int32()) for size in sizes)]
-    metadata = {"huggingface": json.dumps({"info": {"features": _features()}}), "taxakey.failures": json.dumps(failures)}
-    table = pa.table(columns, schema=SCHEMA.with_metadata(metadata))
-    texts = [name for name in SCHEMA.names if name != "image"]
-    with open_atomically(file) as aside:  # JPEGs don't shrink, and statistics of them would be pictures in the footer
-        pq.write_table(
-            table, aside, row_group_size=_ROW_GROUP, use_dictionary=texts, write_statistics=texts,
-            compression={**dict.fromkeys(texts, "zstd"), "image.bytes": "none", "image.path": "zstd"},
-        )  # fmt: skip
-
-
-def _features() -> dict[str, Any]:
-    """The columns as the package `datasets` names their types."""
-    names = {pa.string(): "string", pa.bool_(): "bool", pa.int32(): "int32", pa.float64(): "float64"}
-    columns = {field.name: {"dtype": names[field.type], "_type": "Value"} for field in SCHEMA if field.name != "image"}
-    return {"image": {"_type": "Image"}, **columns}
+        yield from pool.map(partial(_prepare_row, options=options), *_inputs(rows))
 
 
 def _collect_failures(out: Path) -> pa.Table:
     shards = chain(*(shards_of(out, part) for part in PARTS))
-    found = [json.loads((pq.read_schema(shard).metadata or {})[b"taxakey.failures"]) for shard in shards]
-    return pa.Table.from_pylist(list(chain(*found)), schema=FAILURES)
+    return pa.Table.from_pylist(list(chain(*map(failures_of, shards))), schema=FAILURES)
 
 
 def _read_names(out: Path, part: str) -> pa.Table:
-    columns = ["scientificName", "scientificNameAuthorship", "taxonID", *HIGHER_RANKS, "vernacularName", "poisonous"]
+    columns = ["scientificName", "scientificNameAuthorship", "taxonID", *HIGHER_RANKS, "vernacularName", "poisonous", "masked"]
     return pa.concat_tables([pq.read_table(shard, columns=columns).replace_schema_metadata() for shard in shards_of(out, part)])
 
 

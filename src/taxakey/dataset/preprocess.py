@@ -140,6 +140,15 @@ def jpeg_orientation(data: bytes) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width of an upright JPEG before it is decoded, and so before it comes back smaller; None for anything else."""
+    try:
+        height, width = simplejpeg.decode_jpeg_header(data)[:2]
+    except ValueError:
+        return None
+    return (width, height) if jpeg_orientation(data) >= 5 else (height, width)
+
+
 def _turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     if orientation in (5, 6, 7, 8):
         image = image.transpose(1, 0, 2)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -73,6 +74,10 @@ RANKS_ABOVE_SPECIES = (
     "subclass", "class", "subphylum", "phylum", "division", "subkingdom", "kingdom", "domain",
 )  # fmt: skip
 
+_JUDGED = ("occurrenceID", "image_id", "path", "identifier", "scientificName", "taxonRank", "split")
+_REPAIRED = ("eventDate", "year", "month", "day", "decimalLatitude", "decimalLongitude", "poisonous")
+"""The columns that decide whether a row is good, and those whose impossible values become null."""
+
 _TRUE = ("true", "t", "yes", "y", "1", "1.0")
 _FALSE = ("false", "f", "no", "n", "0", "0.0")
 
@@ -99,21 +104,22 @@ class Observations:
         observation, and an image_id that an earlier row has. Impossible coordinates, months and days become null and are
         counted.
         """
-        rows = table.num_rows
-        columns = {
-            name: _text(table.column(name)) if name in table.column_names else pa.nulls(rows, pa.string())
-            for name in SCHEMA.names
-        }
-        columns["split"] = _lower(columns["split"], _SPLIT_ALIASES)
-        found = _Faults(rows, reason, detail)
-        _find_faults(columns, found)
-        repaired = _repair(columns)
-        checked = pa.table([columns[name] for name in SCHEMA.names], names=SCHEMA.names)
+        judged = {name: _text(_column(table, name)) for name in _JUDGED}
+        judged["split"] = _lower(judged["split"], _SPLIT_ALIASES)
+        found = _Faults(table.num_rows, reason, detail)
+        _find_faults(judged, found)
         good = found.none()
+        measured = {name: _text(_column(table, name)) for name in _REPAIRED}
+        repaired = _repair(measured)
         rejected = pa.table(
-            [*(columns[name].filter(pc.invert(good)) for name in REJECTED.names[:3]), *found.rejected()], schema=REJECTED
+            [*(judged[name].filter(pc.invert(good)) for name in REJECTED.names[:3]), *found.rejected()], schema=REJECTED
         )
-        return cls(checked.filter(good).cast(SCHEMA).combine_chunks(), rejected.combine_chunks(), repaired)
+        kept = []
+        for field_ in SCHEMA:  # column by column, so that hardly more than the result is held at a time
+            done = judged.pop(field_.name, None) if field_.name in judged else measured.pop(field_.name, None)
+            column = _text(_column(table, field_.name).filter(good)) if done is None else done.filter(good)
+            kept.append(_whole(column.cast(field_.type)))
+        return cls(pa.table(kept, schema=SCHEMA), rejected.combine_chunks(), repaired)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -183,6 +189,16 @@ class Observations:
 
 
 # ---- casting: every column arrives as text or as its own type and is text until the end ----
+
+
+def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
+    if name in table.column_names:
+        return table.column(name)
+    return pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
+
+
+def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column if column.num_chunks == 1 else pa.chunked_array([column.combine_chunks()])
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -301,7 +317,7 @@ def _of_several(observation: Any, values: Any) -> pa.Array:
 
 def _seen_before(key: Any, good: Any) -> pa.Array:
     """True [N] for a row whose key a good row above it has."""
-    rows = pa.table({"key": key, "row": pa.array(range(len(key)), pa.int64())}).filter(good)
+    rows = pa.table({"key": key, "row": np.arange(len(key))}).filter(good)
     first = rows.group_by("key").aggregate([("row", "min")])["row_min"]
     repeated = pc.invert(pc.is_in(rows["row"], first.combine_chunks()))
-    return pc.is_in(pa.array(range(len(key)), pa.int64()), rows["row"].filter(repeated).combine_chunks())
+    return pc.is_in(pa.array(np.arange(len(key))), rows["row"].filter(repeated).combine_chunks())

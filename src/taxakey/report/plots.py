@@ -24,7 +24,7 @@ GREEN, AMBER, BLUE, INK, GREY, FAINT = "#1b6b50", "#b3641b", "#2f5d8c", "#25322c
 _WIDTH = 4.6
 _MOST_POINTS = 2000  # beyond, a scatter becomes one picture inside the SVG, or the page would take megabytes
 
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9.5,
@@ -185,7 +185,7 @@ def _or_none(value: float | None) -> str:
 
 def _svg(name: str, description: str, draw: Callable[[Axes], None], *, height: float = 3.1) -> str:
     """Draw on one pair of axes -> an `<svg>` element that can stand in a page beside others."""
-    with rc_context({**_STYLE, "svg.hashsalt": name}):
+    with rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         draw(figure.add_subplot())
         buffer = io.StringIO()

@@ -5,8 +5,6 @@ The options are frozen dataclasses that live beside the code that obeys them; py
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
@@ -14,15 +12,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from taxakey.artifacts import write_text
 from taxakey.dataset.augment import AugmentOptions
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropyOptions
-from taxakey.models.backbones import HUB, NO_WEIGHTS, BackboneOptions
+from taxakey.models.backbones import NO_WEIGHTS, BackboneOptions
 from taxakey.models.head_options import HeadOptions, wants_statistics
 from taxakey.models.heads import LinearOptions
+from taxakey.recipe_file import checked, expanded, read_mapping, read_text, refuse_unknown_keys
 from taxakey.training.schedule import OptimizerOptions, ScheduleOptions
 
 
@@ -86,15 +85,14 @@ class Recipe:
             raise BadRecipe(f"{self.name}: no epochs leave a random head; give the head start: class_means, or train it")
         if getattr(self.head, "sparse", False) and self.optimizer.name != "lazy_adamw":
             raise BadRecipe(f"{self.name}: head.sparse needs the optimizer lazy_adamw, not {self.optimizer.name}")
-        return self.with_weights(_expand(self.backbone.weights))
+        return self.with_weights(expanded(self.backbone.weights, "weights", "use --weights FILE"))
 
     def write(self, path: Path | str) -> None:
         """Write it as YAML, whole: every default spelled out."""
         write_text(path, yaml.safe_dump(_plain(self.to_dict()), sort_keys=False, allow_unicode=True))
 
 
-# A key that no option has is a slip of the pen and must not be ignored. Said here, so that the components need no pydantic.
-for _options in (
+refuse_unknown_keys(
     Recipe,
     LoopOptions,
     BackboneOptions,
@@ -103,8 +101,7 @@ for _options in (
     OptimizerOptions,
     ScheduleOptions,
     AugmentOptions,
-):
-    setattr(_options, "__pydantic_config__", ConfigDict(extra="forbid"))  # noqa: B010 - pydantic's door, not in the class
+)
 _ADAPTER = TypeAdapter(Recipe)
 
 
@@ -114,24 +111,12 @@ def read_recipe(source: Path | str) -> Recipe:
     Raises BadRecipe with the file, the key and what was expected.
     """
     text, origin = _text_of(source)
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadRecipe(f"{origin}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise BadRecipe(f"{origin}: a recipe is a mapping of keys, this is {type(content).__name__}")
-    return recipe_from(content, origin)
+    return recipe_from(read_mapping(text, origin), origin)
 
 
 def recipe_from(content: Mapping[str, Any], origin: object) -> Recipe:
     """Check plain values; `origin` names them in errors."""
-    try:
-        return _ADAPTER.validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the recipe"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise BadRecipe(f"{origin}: {place}: {first['msg']}, got {first['input']!r}{more}") from None
+    return checked(_ADAPTER, content, origin)
 
 
 def built_in() -> list[str]:
@@ -143,26 +128,10 @@ def built_in() -> list[str]:
 def _text_of(source: Path | str) -> tuple[str, str]:
     path = Path(source)
     if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8"), str(path)
-        except UnicodeDecodeError as error:
-            raise BadRecipe(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        return read_text(path), str(path)
     if str(source) in built_in():
         return (resources.files("taxakey.training") / "recipes" / f"{source}.yaml").read_text(encoding="utf-8"), str(source)
     raise BadRecipe(f"{source}: neither a recipe file nor one that comes with Taxakey ({', '.join(built_in())})")
-
-
-def _expand(weights: str) -> str:
-    if weights in (HUB, NO_WEIGHTS):
-        return weights
-
-    def value(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in os.environ:
-            raise BadRecipe(f"weights {weights!r}: the environment variable {name} isn't set; set it, or use --weights FILE")
-        return os.environ[name]
-
-    return re.sub(r"\$\{(\w+)\}", value, weights)
 
 
 def _plain(value: Any) -> Any:

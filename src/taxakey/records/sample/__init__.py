@@ -13,6 +13,7 @@ sheet.py         the whole sheet and its photograph
 web.py           the plant where it grew
 drawing.py       all pictures, in parallel, resumable
 archive.py       Darwin Core Archive, checklist, the truth
+idigbio.py       the same specimens from a second portal
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from taxakey.records.sample.archive import CHECKLIST, TRUTH, Records, checklist,
 from taxakey.records.sample.collection import Collection, Specimen
 from taxakey.records.sample.drawing import copy_duplicates, draw_all
 from taxakey.records.sample.flora import Flora, Species
+from taxakey.records.sample.idigbio import write_idigbio
 from taxakey.records.sample.institutions import INSTITUTIONS, Institution
 from taxakey.records.sample.options import Dirt, SampleOptions
 from taxakey.records.sample.sheet import draw_sheet
@@ -47,11 +49,11 @@ KIND = "sample"
 
 
 def sample(out: Path | str, options: SampleOptions | None = None, *, workers: int = 2) -> Manifest:
-    """Draw a simulated herbarium into a folder: archive.zip, checklist.csv, truth.csv, images/ and, if asked for, web.zip.
+    """Draw a simulated herbarium into a folder: archive.zip, checklist.csv, truth.csv, images/; on request web.zip, idigbio.zip.
 
-    Image identifiers in the archives are paths relative to the folder. An interrupted run goes on where it stopped;
-    the number of `workers` (processes) changes nothing in the result. Raises PlanMismatch for a folder begun with
-    other options. Where processes are started (from some 200 sheets on), the caller's script needs the usual
+    Image identifiers in the archives are paths relative to the folder, unless `address` says otherwise. An interrupted run goes
+    on where it stopped; the number of `workers` (processes) changes nothing in the result. Raises PlanMismatch for a folder
+    begun with other options. Where processes are started (from some 200 sheets on), the caller's script needs the usual
     `if __name__ == "__main__":`.
     """
     out, options = Path(out), options or SampleOptions()
@@ -75,6 +77,8 @@ def _write_tables(collection: Collection, out: Path) -> None:
     write_archive(out / "archive.zip", sheets)
     if len(web):
         write_archive(out / "web.zip", web)
+    if collection.options.idigbio:
+        write_idigbio(out / "idigbio.zip", sheets)
 
 
 def _counts(collection: Collection) -> dict[str, int]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
 from xml.sax.saxutils import quoteattr
 from zlib import crc32
 
@@ -30,7 +31,17 @@ _DCT = "http://purl.org/dc/terms/"
 _OWN = "http://example.org/terms/"
 _NAMESPACES = {
     **dict.fromkeys(
-        ("gbifID", "acceptedScientificName", "verbatimScientificName", "species", "taxonKey", "acceptedTaxonKey", "issue"), _GBIF
+        (
+            "gbifID",
+            "datasetKey",
+            "acceptedScientificName",
+            "verbatimScientificName",
+            "species",
+            "taxonKey",
+            "acceptedTaxonKey",
+            "issue",
+        ),
+        _GBIF,
     ),
     **dict.fromkeys(("type", "format", "identifier", "license", "rightsHolder", "creator", "created"), _DCT),
     **dict.fromkeys(("substrate", "split"), _OWN),
@@ -38,6 +49,7 @@ _NAMESPACES = {
 OCCURRENCE = (
     *(
         "gbifID",
+        "datasetKey",
         "occurrenceID",
         "basisOfRecord",
         "institutionCode",
@@ -56,7 +68,7 @@ CHECKLIST = (
     *("taxonID", "scientificName", "scientificNameAuthorship", "taxonRank", "taxonomicStatus", "acceptedNameUsageID"),
     *("family", "genus", "poisonous", "vernacularName"),
 )
-TRUTH = ("occurrenceID", "trueName", "givenName", "wrongLabel", "duplicateOf")
+TRUTH = ("occurrenceID", "trueName", "givenName", "wrongLabel", "duplicateOf", "leak")
 _LICENCES = {
     "CC0_1_0": "http://creativecommons.org/publicdomain/zero/1.0/legalcode",
     "CC_BY_4_0": "http://creativecommons.org/licenses/by/4.0/legalcode",
@@ -86,24 +98,28 @@ class Records:
 
     def occurrences(self) -> Iterator[Row]:
         """One row a specimen, as the portal gives it."""
-        return map(self._occurrence, self.specimens())
+        return map(self.occurrence, self.specimens())
 
     def multimedia(self) -> Iterator[Row]:
         """One row a photograph."""
         for specimen in self.specimens():
-            licence = self._licence(specimen)
-            holder = specimen.collector if self.web else INSTITUTIONS[specimen.institution].name
-            for photograph in range(specimen.photographs):
-                yield {
-                    "gbifID": self._gbif_id(specimen),
-                    "type": "StillImage",
-                    "format": "image/jpeg",
-                    "identifier": specimen.image_path(photograph),
-                    "license": _LICENCES.get(licence, ""),
-                    "rightsHolder": holder,
-                    "creator": holder,
-                    "created": specimen.collected.isoformat() if self.web else "",
-                }
+            yield from self.photographs(specimen)
+
+    def photographs(self, specimen: Specimen) -> Iterator[Row]:
+        """The rows of one specimen's photographs."""
+        licence = self._licence(specimen)
+        holder = specimen.collector if self.web else INSTITUTIONS[specimen.institution].name
+        for photograph in range(specimen.photographs):
+            yield {
+                "gbifID": self._gbif_id(specimen),
+                "type": "StillImage",
+                "format": "image/jpeg",
+                "identifier": self._address(specimen, specimen.image_path(photograph)),
+                "license": _LICENCES.get(licence, ""),
+                "rightsHolder": holder,
+                "creator": holder,
+                "created": specimen.collected.isoformat() if self.web else "",
+            }
 
     def truth(self) -> Iterator[Row]:
         """What each specimen really is, for experiments on wrong names and duplicates; no portal knows it."""
@@ -117,7 +133,12 @@ class Records:
                 "givenName": names[specimen.named].name.canonical,
                 "wrongLabel": _yes(specimen.species != specimen.named),
                 "duplicateOf": occurrence_id(source) if source else "",
+                "leak": specimen.leak,
             }
+
+    def _address(self, specimen: Specimen, path: str) -> str:
+        pattern = self.collection.options.address
+        return pattern.format(path=path, number=specimen.institution + 1, institution=specimen.institution_code.lower())
 
     def _gbif_id(self, specimen: Specimen) -> str:
         return str((5_000_000_000 if self.web else 4_000_000_000) + specimen.number)
@@ -128,10 +149,12 @@ class Records:
             return ""
         return pick(rng, list(_LICENCES)) if self.web else INSTITUTIONS[specimen.institution].licence
 
-    def _occurrence(self, specimen: Specimen) -> Row:
+    def occurrence(self, specimen: Specimen) -> Row:
+        """The row of one specimen."""
         species = self.collection.flora.species[specimen.named]
         row = {
             "gbifID": self._gbif_id(specimen),
+            "datasetKey": "" if self.web else str(uuid5(NAMESPACE_URL, f"http://example.org/{specimen.institution_code}")),
             "occurrenceID": occurrence_id(specimen),
             "basisOfRecord": "HUMAN_OBSERVATION" if self.web else "PRESERVED_SPECIMEN",
             "institutionCode": specimen.institution_code,
@@ -176,7 +199,8 @@ class Records:
 
 def occurrence_id(specimen: Specimen) -> str:
     """The identifier that an institution gives to a record."""
-    return f"urn:catalog:{specimen.institution_code}:Plants:{specimen.catalog_number}"
+    again = ":2" if specimen.leak == "same specimen" else ""
+    return f"urn:catalog:{specimen.institution_code}:Plants:{specimen.catalog_number}{again}"
 
 
 def _yes(holds: bool) -> str:

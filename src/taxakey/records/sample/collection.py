@@ -8,9 +8,10 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from taxakey.errors import BadInput
 from taxakey.records.sample.flora import Flora, Name, Species
 from taxakey.records.sample.institutions import INSTITUTIONS
-from taxakey.records.sample.options import SampleOptions, stream
+from taxakey.records.sample.options import LEAKS, SampleOptions, stream
 from taxakey.records.sample.words import collector, locality, misspelling, pick
 
 ISLANDS = (
@@ -63,6 +64,8 @@ class Specimen:
     """flower, fruit or sterile"""
     photographs: int
     split: str
+    leak: str = ""
+    """Why it is there a second time: one of `LEAKS`, or nothing."""
 
     @property
     def institution_code(self) -> str:
@@ -71,7 +74,8 @@ class Specimen:
     def image_path(self, photograph: int) -> str:
         """Where the picture lies, seen from the archive; a thousand specimens a folder."""
         folder = "web/images" if self.institution_code == WEB_CODE else "images"
-        return f"{folder}/{self.number // 1000:03d}/{self.catalog_number}_{photograph + 1}.jpg"
+        again = "again_" if self.leak else ""
+        return f"{folder}/{self.number // 1000:03d}/{self.catalog_number}_{again}{photograph + 1}.jpg"
 
 
 class Collection:
@@ -94,10 +98,24 @@ class Collection:
         self.shifted = range(self.main, self.main + len(shift[0]))
         self.named = self._with_wrong_labels(label_rng)
         copies = round(options.duplicates * self.main)
-        self.sources = copy_rng.permutation(self.main)[:copies]
-        """Number of the specimen of which each duplicate shows the first picture again."""
+        turn = copy_rng.permutation(self.main)
+        self.sources = turn[:copies]
+        """Number of the specimen of which each duplicate shows the first picture again; those of the leaks stand last."""
         self._houses = self._institutions_of_species()
         self._collectors = _collectors(options.seed)
+        self.leaks: dict[int, str] = {}
+        """Number of each specimen that leaks -> how."""
+        self.leaks = self._planted(turn[copies:])
+        self.sources = np.concatenate([self.sources, np.fromiter(self.leaks, dtype=np.int64)])
+
+    def _planted(self, candidates: NDArray[np.int64]) -> dict[int, str]:
+        """Which of the candidates leak, and how; a name that can't be read to the species would never come to a split."""
+        wanted = [kind for kind in LEAKS for _ in range(self.options.leaks)]
+        readable = (int(number) for number in candidates if not self.specimen(int(number)).genus_only) if wanted else iter(())
+        planted = dict(zip(readable, wanted, strict=False))
+        if len(planted) < len(wanted):
+            raise BadInput(f"simulated herbarium: {len(wanted)} leaks, but only {len(planted)} specimens are left for them")
+        return planted
 
     def _unknown_sheets(self) -> int:
         """Each unknown species has a third of the sheets that a known one has on average."""
@@ -144,14 +162,26 @@ class Collection:
 
     def _split(self, number: int) -> str:
         if number < self.main:
-            return ""
+            return "train" if self.leaks.get(number) == "same observation" else ""
         return "test" if number in self.shifted or number % 2 else "validation"
 
     def _duplicate(self, number: int) -> Specimen:
         source = self.specimen(int(self.sources[number - self.drawn]))
         institution = (source.institution + 1 + number % (len(INSTITUTIONS) - 1)) % len(INSTITUTIONS)
         catalog_number = f"{INSTITUTIONS[institution].code}{1_000_000 + number}"
-        return replace(source, number=number, institution=institution, catalog_number=catalog_number, photographs=1)
+        leak = self.leaks.get(source.number, "")
+        copy = replace(source, number=number, photographs=1, leak=leak)
+        if leak in ("same specimen", "same observation"):
+            return replace(copy, split="test" if leak == "same observation" else "")
+        if leak == "other label":
+            copy = self._relabelled(copy)
+        return replace(copy, institution=institution, catalog_number=catalog_number)
+
+    def _relabelled(self, specimen: Specimen) -> Specimen:
+        """Said to be the next species."""
+        label = self.flora.species[(specimen.named + 1) % len(self.flora.known)]
+        name = label.name
+        return replace(specimen, named=label.index, name=name, verbatim=name.canonical, family=label.family)
 
     def web_specimen(self, number: int) -> Specimen:
         """A plant of the web set: any known species about as often as any other, some species of its own, many wrong names."""

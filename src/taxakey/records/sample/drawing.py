@@ -112,10 +112,26 @@ def _write(path: Path, picture: Image, quality: int) -> None:
 
 
 def copy_duplicates(collection: Collection, out: Path) -> None:
-    """Give every duplicate the very bytes of the picture that it repeats."""
+    """Give every duplicate the very bytes of the picture that it repeats, or what its leak wants of them."""
     for number in range(collection.drawn, collection.drawn + len(collection.sources)):
-        path = out / collection.specimen(number).image_path(0)
+        copy = collection.specimen(number)
+        path = out / copy.image_path(0)
         source: Specimen = collection.specimen(int(collection.sources[number - collection.drawn]))
         if not path.is_file():
             with open_atomically(path) as file:
-                file.write((out / source.image_path(0)).read_bytes())
+                file.write(_again(collection, source, copy.leak, (out / source.image_path(0)).read_bytes()))
+
+
+def _again(collection: Collection, source: Specimen, leak: str, data: bytes) -> bytes:
+    """The picture of a duplicate: the bytes, another photograph of the same sheet, or a copy as a web page would hold it."""
+    options = collection.options
+    if leak in ("same specimen", "same observation"):
+        institution, species = INSTITUTIONS[source.institution], collection.flora.species[source.species]
+        sheet = mount(species, source, institution, options.size, stream(options.seed, "plant", source.number))
+        rng = stream(options.seed, "photograph", source.number, source.photographs)
+        return encoded(photograph(sheet, institution, options.size, rng), quality=90)
+    if leak != "near duplicate":
+        return data
+    picture = simplejpeg.decode_jpeg(data)
+    small = cv2.resize(picture, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
+    return encoded(cv2.convertScaleAbs(small, alpha=1.06), quality=70)

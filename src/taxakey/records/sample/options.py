@@ -8,6 +8,11 @@ import numpy as np
 
 from taxakey.errors import BadInput
 
+LEAKS = ("exact duplicate", "near duplicate", "same specimen", "same observation", "other label")
+"""The very bytes in another record; a brighter, smaller, re-encoded copy in another record; the specimen photographed again
+under a second occurrenceID; one occurrenceID delivered twice with two splits; the very bytes under the name of another
+species."""
+
 
 @dataclass(frozen=True)
 class Dirt:
@@ -46,8 +51,15 @@ class SampleOptions:
     """Share of specimens that bear the name of another species."""
     duplicates: float = 0.0
     """Share of specimens of which one picture appears again, byte for byte, under another occurrenceID."""
+    leaks: int = 0
+    """Specimens that appear a second time so that a careless split would leak, this many for each kind of `LEAKS`."""
     web: int = 0
     """Pictures of a second, noisy collection: plants photographed where they grew."""
+    address: str = "{path}"
+    """How pictures are addressed: {path} within the folder; {institution}, its code; {number}, its number from 1.
+    "http://127.0.0.{number}:8000/{path}" makes each institution a host of its own."""
+    idigbio: float = 0.0
+    """Share of specimens that a second portal delivers as well, in idigbio.zip."""
     dirt: Dirt = Dirt()
 
     def __post_init__(self) -> None:
@@ -58,8 +70,10 @@ class SampleOptions:
         )
         _require(self.seed >= 0, f"the seed {self.seed} is negative")
         _require(min(self.unknown_species, self.web) >= 0, "unknown species and web pictures are counted from 0")
+        _require(0 <= self.leaks * len(LEAKS) <= self.sheets // 8, f"{self.leaks} leaks of each kind among {self.sheets} sheets")
         _require(0 <= self.shift <= 10, f"a shift of {self.shift}; choose 0 to 10 times the sheets")
-        shares = {"wrong_labels": self.wrong_labels, "duplicates": self.duplicates}
+        _require(_fits(self.address), f"the address {self.address!r}; it needs {{path}} and may have {{institution}}, {{number}}")
+        shares = {"idigbio": self.idigbio, "wrong_labels": self.wrong_labels, "duplicates": self.duplicates}
         shares |= {field.name: getattr(self.dirt, field.name) for field in fields(self.dirt)}
         for name, share in shares.items():
             _require(0 <= share <= 1, f"the share {name} is {share}; choose 0 to 1")
@@ -68,6 +82,13 @@ class SampleOptions:
     def known_species(self) -> int:
         """Number of species in the checklist."""
         return max(2, round(self.sheets**0.5)) if self.species is None else self.species
+
+
+def _fits(address: str) -> bool:
+    try:
+        return "picture" in address.format(path="picture", institution="xbra", number=1)
+    except (KeyError, IndexError, ValueError):
+        return False
 
 
 def _require(holds: bool, fact: str) -> None:

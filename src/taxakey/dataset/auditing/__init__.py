@@ -1,0 +1,1 @@
+"""Whether the parts of a dataset leak, and what else makes its figures doubtful."""

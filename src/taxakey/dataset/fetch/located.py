@@ -1,0 +1,30 @@
+"""Records and their fetched pictures, put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from taxakey.artifacts import read_manifest
+from taxakey.records.table import Observations
+
+NOT_FETCHED = "picture not fetched"
+
+
+def located(observations: Observations, pictures_folder: Path | str) -> Observations:
+    """The records with the absolute path of each fetched picture; those without any file are rejected.
+
+    Rows that had a path keep it. Raises MissingArtifact or ArtifactError unless the folder is one that `fetch` finished.
+    """
+    folder = Path(pictures_folder)
+    read_manifest(folder, "pictures")
+    pictures = pq.read_table(folder / "pictures.parquet", columns=["image_id", "path"])
+    rows = pc.index_in(observations.table["image_id"], value_set=pictures["image_id"].combine_chunks())
+    fetched = pc.binary_join_element_wise(str(folder.resolve()), pictures["path"].combine_chunks().take(rows), "/")
+    column = observations.table.schema.get_field_index("path")
+    field = observations.table.schema.field(column)
+    table = observations.table.set_column(column, field, pc.coalesce(observations.table["path"], fetched))
+    missing = pc.is_null(table["path"])
+    return observations.replace(table).reject(missing, NOT_FETCHED, f"{folder / 'failures.parquet'} says why")

@@ -1,0 +1,1 @@
+"""What a published dataset needs beside its pictures."""

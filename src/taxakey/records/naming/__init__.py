@@ -1,0 +1,1 @@
+"""Names: delivered ones, checklists, and what the ones are in the others."""

@@ -1,0 +1,1 @@
+"""Files of records, whatever their form, read as streams into tables."""
