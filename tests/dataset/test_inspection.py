@@ -179,6 +179,18 @@ def records(tmp_path: Path, make_records: MakeRecords) -> Path:
     return make_records([(file, "Poa annua", "train") for file in files])
 
 
+def test_scale_bars_are_looked_for_on_request(tmp_path: Path, make_records: MakeRecords) -> None:
+    bar = np.full((900, 700, 3), 240, np.uint8)
+    bar[10:40, 50:300] = 30
+    for block in range(0, 10, 2):
+        bar[18:30, 60 + 22 * block : 82 + 22 * block] = 225
+    Image.fromarray(bar).save(tmp_path / "bar.png")
+    records = make_records([(tmp_path / "bar.png", "Poa annua", "train")])
+    assert inspect(records, tmp_path / "without").counts["with_scale"] == 0
+    assert inspect(records, tmp_path / "with", InspectOptions(scale_bars=True)).counts["with_scale"] == 1
+    assert read_inspection(tmp_path / "with")["pixels_per_mm"][0].as_py() == pytest.approx(2.2, rel=0.02)
+
+
 def test_an_inspection_by_hand(tmp_path: Path, records: Path) -> None:
     manifest = inspect(records, tmp_path / "out", scale=ten_pixels_a_millimetre)
     table = read_inspection(tmp_path / "out")
@@ -194,7 +206,8 @@ def test_an_inspection_by_hand(tmp_path: Path, records: Path) -> None:
         {"image_id": "i4", "exact_group": None, "near_group": "i3"},
     ]
     assert manifest.counts == {
-        "images": 7, "failures": 2, "exact_groups": 1, "in_exact_groups": 2, "near_groups": 2, "in_near_groups": 4,
+        "images": 7, "failures": 2, "with_scale": 1, "exact_groups": 1, "in_exact_groups": 2, "near_groups": 2,
+        "in_near_groups": 4,
     }  # fmt: skip
     assert manifest.recipe["scale"].endswith("ten_pixels_a_millimetre")
     assert not (tmp_path / "out/chunks").exists()

@@ -28,6 +28,7 @@ from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, st
 from taxakey.dataset.build import default_workers
 from taxakey.dataset.duplicates import NEAR_DISTANCE, duplicates_of
 from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_size, read_picture
+from taxakey.dataset.ruler import pixels_per_mm
 from taxakey.errors import BadImage, BadInput, BadRecords, MissingArtifact
 from taxakey.progress import track, working
 from taxakey.records.table import Observations
@@ -66,10 +67,11 @@ Scale = Callable[[NDArray[np.uint8]], float | None]
 @dataclass(frozen=True)
 class InspectOptions:
     """`near_distance`: bits in which near duplicates may differ, see `duplicates.py`; `chunk`: pictures between two points
-    from which an interrupted run goes on."""
+    from which an interrupted run goes on; `scale_bars`: look for one in every picture (see `ruler.py`; a third of a second)."""
 
     near_distance: int = NEAR_DISTANCE
     chunk: int = 1000
+    scale_bars: bool = False
     max_bytes: int = MAX_BYTES
     max_pixels: int = MAX_PIXELS
 
@@ -187,6 +189,7 @@ def inspect(
     if pictures is not None:
         read_manifest(pictures, "pictures")
         inputs["pictures"] = hash_of(pictures)
+    scale = scale or (pixels_per_mm if options.scale_bars else None)
     named = {"scale": None if scale is None else f"{scale.__module__}.{scale.__qualname__}"}
     plan = Plan("inspection", inputs, asdict(options) | named | {"working_edge": WORKING_EDGE})
     records = Observations.read(records_folder).table
@@ -279,6 +282,7 @@ def _looks(
 
 def _counts(found: pa.Table, duplicates: pa.Table) -> dict[str, int]:
     counts = {"images": len(found), "failures": len(found) - found["failure"].null_count}
+    counts["with_scale"] = len(found) - found["pixels_per_mm"].null_count
     for kind in ("exact", "near"):
         group = duplicates[f"{kind}_group"].drop_null()
         counts |= {f"{kind}_groups": pc.count_distinct(group).as_py(), f"in_{kind}_groups": len(group)}
