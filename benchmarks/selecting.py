@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taxakey.records.engines import EngineName, open_engine
+from taxakey.records.naming.delivered_names import DELIVERED
 from taxakey.records.selection import NAMES, SelectionOptions, given_names, select
 from taxakey.records.splits import split
 from taxakey.records.table import SCHEMA, Observations
@@ -73,8 +74,9 @@ def checklist() -> dict[str, int]:
 def looked_up(given: pa.Table) -> pa.Table:
     species = checklist()
     rows = []
-    for row in given.drop_columns("images").to_pylist():
-        number = species.get(row["givenName"])
+    for delivered in given.to_pylist():
+        number = species.get(delivered["scientificName"])
+        row = {theirs: delivered[ours] or "" for ours, theirs in DELIVERED.items()}
         if number is None:
             rows.append({**row, "reason": "unmatched"})
         else:

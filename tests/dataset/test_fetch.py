@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -782,7 +783,9 @@ def command(records: Path, out: Path, *more: str) -> list[str]:
 def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(server: PictureServer, records: MakeUrls, tmp_path: Path) -> None:
     server.default = after(0.1, gives(PICTURE))
     folder, out = records([f"{server.url}/{number}" for number in range(40)]), tmp_path / "out"
-    with subprocess.Popen(command(folder, out), stderr=subprocess.PIPE, text=True) as process:
+    # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command(folder, out), stderr=subprocess.PIPE, text=True, preexec_fn=heard) as process:
         while len(server.paths()) < 5:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGINT)
