@@ -73,7 +73,10 @@ class DuckDBEngine:
         relation.create_view(name)
 
     def register(self, name: str, table: pa.Table) -> None:
-        self._connection.register(name, table)
+        # Copied: of a table that isn't its own, DuckDB doesn't know the size, and may take it for the larger side of a join.
+        self._connection.register("arriving", table)
+        self._connection.execute(f"create or replace temp table {name} as select * from arriving")
+        self._connection.unregister("arriving")
 
     def view(self, name: str, sql: str) -> None:
         self._connection.execute(f"create or replace temp view {name} as {sql}")
