@@ -239,11 +239,14 @@ select r.image_id, r."occurrenceID", r."scientificName", r.accepted, r.host, r.d
        when t.first_draw < r.draw then 'duplicate of another picture' end as dropped
 from ruled r left join twins t on r.duplicate_group = t.duplicate_group
 """
+_DRAWN = """
+select j.image_id, j.accepted, j.draw
+from judged j join species s on j.accepted = s.accepted join hosts h on j.host = h.host
+where j.dropped is null and j.draw < s.ceiling
+"""
 _RANKED = """
 select image_id, accepted from (
-  select j.image_id, j.accepted, row_number() over (partition by j.accepted order by j.draw) as place
-  from judged j join species s on j.accepted = s.accepted join hosts h on j.host = h.host
-  where j.dropped is null and j.draw < s.ceiling
+  select image_id, accepted, row_number() over (partition by accepted order by draw) as place from drawn
 ) where place <= {most}
 """
 _KEPT = """
@@ -295,6 +298,7 @@ def _draw(engine: Engine, species: pa.Table, most: int) -> None:
         engine.register(
             "species", pa.table({"accepted": pa.array(wanted, pa.string()), "ceiling": pa.array(ceilings, pa.string())})
         )
+        engine.keep("drawn", _DRAWN)  # few rows; ranked within one query, 50 million of them spilled 65 GB
         engine.keep("ranked", _RANKED.format(most=most))
         found = engine.fetch("select accepted, count(*) as images from ranked group by accepted")
         drawn = dict(zip(found["accepted"].to_pylist(), found["images"].to_pylist(), strict=True))
