@@ -22,6 +22,7 @@ from taxakey.cli.fetch import fetch
 from taxakey.cli.identify import identify
 from taxakey.cli.inspect import inspect
 from taxakey.cli.journey import journey
+from taxakey.cli.names import drift, names
 from taxakey.cli.predict import predict
 from taxakey.cli.publish import publish
 from taxakey.cli.records import records
@@ -41,7 +42,7 @@ _EXTRA_OF = {
 app = typer.Typer(
     help="From records and photographs of organisms to a model that names new photographs, says how sure it is, and serves "
     "the answer. The stages, in order: sample or your own data, records, build, embed, train, predict, evaluate, export, serve; "
-    "journey walks them all in one go.",
+    "journey walks them all in one go. From downloads to a dataset: names, fetch, inspect, audit, explore, publish; compile.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: readable in logs, and faster to start
@@ -50,7 +51,7 @@ app = typer.Typer(
 
 app.command("compile")(compile_dataset)
 for _command in (
-    *(journey, sample, records, fetch, inspect, build, audit, explore, publish),
+    *(journey, sample, records, names, drift, fetch, inspect, build, audit, explore, publish),
     *(embed, size, train, add_species, predict, evaluate, identify, export, serve),
 ):
     app.command()(_command)
