@@ -41,6 +41,7 @@ from simulated_flora import Flora, FloraOptions, build
 
 from taxakey.cpu_memory import keep_freed_memory
 from taxakey.losses.cross_entropy import CrossEntropy
+from taxakey.losses.decision import Answer
 from taxakey.metrics.accuracy import class_mean
 from taxakey.metrics.ranking import reciprocal_ranks
 from taxakey.models.adaptive import AdaptiveOptions
@@ -153,7 +154,7 @@ def train(head: Head, world: World, setting: Setting, seed: int, say: Callable[[
         begun, total = time.perf_counter(), 0.0
         for rows_B in torch.randperm(len(labels_N), generator=generator).split(setting.batch):
             optimizer.zero_grad(set_to_none=True)
-            value = torch.stack([loss(*decision) for decision in head.decisions(vectors_ND[rows_B], labels_N[rows_B])]).sum()
+            value = loss(Answer(head, vectors_ND[rows_B], labels_N[rows_B])).mean()
             value.backward()
             optimizer.step()
             schedule.step()
@@ -342,6 +343,7 @@ def rows(classes: int, features: int, setting: Setting | None = None) -> dict[st
         "tree 128, family-genus-species": shaped(nodes="taxa"),
         "tree 128, genus-species": shaped(nodes="genera"),
         "tree 128, genus-species, one pass": replace(shaped(nodes="genera"), setting=replace(base, epochs=1)),
+        "tree 128, family-genus-species, twelve passes": replace(shaped(nodes="taxa"), setting=replace(base, epochs=12)),
         "tree 128, three even levels, taxonomic": shaped(slots=(cube, cube)),
         "tree 64, taxonomic": shaped(width=64),
         "tree 256, taxonomic": shaped(width=256),
@@ -428,8 +430,7 @@ def time_steps(source: str, wanted: str | None, out: Path, *, batch: int = 64, r
                 rows_B = torch.randint(len(labels_N), (batch,))
                 begun = time.perf_counter()
                 optimizer.zero_grad(set_to_none=True)
-                decisions = head.decisions(vectors_ND[rows_B], labels_N[rows_B])
-                torch.stack([CrossEntropy()(*decision) for decision in decisions]).sum().backward()
+                CrossEntropy()(Answer(head, vectors_ND[rows_B], labels_N[rows_B])).mean().backward()
                 optimizer.step()
                 if step >= 5:
                     times.setdefault(name, []).append(1e3 * (time.perf_counter() - begun))

@@ -59,6 +59,7 @@ from torch import Tensor, nn
 
 from taxakey.cpu_memory import keep_freed_memory
 from taxakey.losses.cross_entropy import CrossEntropy
+from taxakey.losses.decision import Answer
 from taxakey.models.adaptive import AdaptiveHead
 from taxakey.models.factorised import FactorisedHead
 from taxakey.models.hashed import HashedHead
@@ -95,7 +96,7 @@ KINDS = ("step", "answer", "leanest", "untrained")
 Slots = tuple[int, ...]
 Cell = dict[str, Any]
 Optimizers = list[torch.optim.Optimizer]
-Answer = Callable[[Tensor, int], Ranked]
+TopK = Callable[[Tensor, int], Ranked]
 
 
 def two_levels(classes: int) -> Slots:
@@ -178,8 +179,7 @@ class PackageHead(Head):
 
 
 def decisions_loss(head: Any, features_BD: Tensor, labels_B: Tensor) -> Tensor:
-    loss = CrossEntropy()
-    return sum((loss(*decision) for decision in head.decisions(features_BD, labels_B)), torch.zeros((), device=labels_B.device))
+    return CrossEntropy()(Answer(head, features_BD, labels_B)).mean()
 
 
 def package_loss(head: Any, features_BD: Tensor, labels_B: Tensor) -> Tensor:
@@ -446,7 +446,7 @@ def train(way: Way, head: Head, optimizers: Optimizers, size: int, seconds: floa
     return timed(step, batches, seconds, device)
 
 
-def answer(top_k: Answer, images: Images, size: int, seconds: float, device: str) -> Cell:
+def answer(top_k: TopK, images: Images, size: int, seconds: float, device: str) -> Cell:
     """Times of answers, the share whose first class is right, and how many nodes were opened for an image."""
     given: list[tuple[Ranked, Tensor]] = []
 
@@ -460,7 +460,7 @@ def answer(top_k: Answer, images: Images, size: int, seconds: float, device: str
     return {"times": times, "first_right": float(right.float().mean()), "opened": float(opened.float().mean())}
 
 
-def leanest(head: Head) -> Answer:
+def leanest(head: Head) -> TopK:
     """A flat head's answer by plain torch."""
 
     def top_k(features_SD: Tensor, k: int) -> Ranked:

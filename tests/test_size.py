@@ -246,7 +246,7 @@ def test_a_heads_step_needs_what_torch_says_it_allocates(options: HeadOptions, b
 
         def forward() -> Tensor:
             decisions = head.decisions(features_BD, labels_B)
-            return torch.stack([CrossEntropy()(*decision) for decision in decisions]).sum()
+            return torch.stack([CrossEntropy().of_decision(decision).mean() for decision in decisions]).sum()
 
         peaks = allocated(head, forward, optimizer, features_BD)
     assert trace.state == pytest.approx(state_bytes(optimizer), abs=100)

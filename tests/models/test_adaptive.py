@@ -31,7 +31,7 @@ def head(counts: np.ndarray = COUNTS, *, seed: int = 0, **options) -> AdaptiveHe
 
 def loss_of(made: AdaptiveHead, features_BD: torch.Tensor, labels_B: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
     loss = CrossEntropy(label_smoothing=smoothing)
-    return torch.stack([loss(*decision) for decision in made.decisions(features_BD, labels_B)]).sum()
+    return torch.stack([loss.of_decision(decision).mean() for decision in made.decisions(features_BD, labels_B)]).sum()
 
 
 @given(st.integers(2, 25), st.integers(1, 7), st.integers(0, 3), st.booleans(), st.data())

@@ -73,14 +73,14 @@ def test_probabilities_sum_to_one_and_agree_with_log_prob_and_loss() -> None:
     log_p_BC = made.log_prob_all(features_BD)
     assert_close(log_p_BC.exp().sum(1), torch.ones(4))
     assert_close(made.log_prob(features_BD, labels_B), log_p_BC[range(4), labels_B])
-    loss = sum(CrossEntropy()(*decision) for decision in made.decisions(features_BD, labels_B))
+    loss = sum(CrossEntropy().of_decision(decision).mean() for decision in made.decisions(features_BD, labels_B))
     assert_close(loss, -log_p_BC[range(4), labels_B].mean())
     assert made.top_k(features_BD, 2).classes[:, 0].tolist() == log_p_BC.argmax(1).tolist()
 
 
 def test_gradients_reach_every_parameter_from_the_start() -> None:
     made = FactorisedHead(6, np.array(GROUPS), rank=3)
-    CrossEntropy()(*made.decisions(torch.randn(4, 6), torch.tensor([0, 1, 2, 3]))[0]).backward()
+    CrossEntropy().of_decision(made.decisions(torch.randn(4, 6), torch.tensor([0, 1, 2, 3]))[0]).mean().backward()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name
         assert (parameter.grad.abs().sum(-1) > 0).all(), name

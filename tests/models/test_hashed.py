@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from taxakey.losses.cross_entropy import CrossEntropy
+from taxakey.losses.decision import Answer
 from taxakey.models.hashed import HashedHead, HashedOptions, default_buckets, draw_buckets
 
 
@@ -53,7 +54,7 @@ def test_log_prob_is_that_of_all_classes_and_they_sum_to_one() -> None:
 def test_training_loss_is_the_sum_over_hashes_and_not_the_likelihood() -> None:
     made, features_BD, labels_B = head(23), torch.randn(4, 7), torch.tensor([0, 22, 5, 5])
     decisions = made.decisions(features_BD, labels_B)
-    loss = torch.stack([CrossEntropy()(*decision) for decision in decisions]).sum()
+    loss = torch.stack([CrossEntropy().of_decision(decision).mean() for decision in decisions]).sum()
     expected = 0.0
     for x, label in zip(features_BD, labels_B.tolist(), strict=True):
         p = bucket_probabilities(made, x)
@@ -111,7 +112,7 @@ def test_what_is_stored_answers_the_same_whatever_the_seed() -> None:
 
 def test_gradients_reach_every_parameter_from_the_start() -> None:
     made = HashedHead(7, 20, width=5)
-    torch.stack([CrossEntropy()(*decision) for decision in made.decisions(torch.randn(8, 7), torch.arange(8))]).sum().backward()
+    CrossEntropy()(Answer(made, torch.randn(8, 7), torch.arange(8))).mean().backward()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name
         assert (parameter.grad.abs() > 0).all(), name
@@ -133,7 +134,10 @@ def test_stays_finite_in_half_precision(dtype: torch.dtype) -> None:
 def test_one_class_is_certain() -> None:
     made = head(1)
     assert made.log_prob_all(torch.randn(2, 7)).tolist() == [[0.0], [0.0]]
-    assert all(CrossEntropy()(*decision) == 0 for decision in made.decisions(torch.randn(2, 7), torch.zeros(2, dtype=torch.long)))
+    assert all(
+        CrossEntropy().of_decision(decision).mean() == 0
+        for decision in made.decisions(torch.randn(2, 7), torch.zeros(2, dtype=torch.long))
+    )
 
 
 def test_refuses_what_makes_no_head() -> None:

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropy
+from taxakey.losses.decision import Answer
 from taxakey.models.adaptive import AdaptiveOptions
 from taxakey.models.class_means import FeatureStatistics
 from taxakey.models.factorised import FactorisedOptions
@@ -214,7 +215,7 @@ def test_training_lowers_the_loss_and_raises_the_likelihood(name: str) -> None:
     for _ in range(25):
         decisions = head.train().decisions(features_BD, labels_B)
         assert all(decision.logits.shape[0] == decision.labels.shape[0] == len(labels_B) for decision in decisions)
-        loss = torch.stack([CrossEntropy()(*decision) for decision in decisions]).sum()
+        loss = torch.stack([CrossEntropy().of_decision(decision).mean() for decision in decisions]).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -227,7 +228,7 @@ def test_training_lowers_the_loss_and_raises_the_likelihood(name: str) -> None:
 def test_sparse_gradients_come_only_where_they_were_asked_for(name: str) -> None:
     head = made(name)
     decisions = head.decisions(features(4), torch.tensor([1, 2, 5, 12]))
-    torch.stack([CrossEntropy()(*decision) for decision in decisions]).sum().backward()
+    torch.stack([CrossEntropy().of_decision(decision).mean() for decision in decisions]).sum().backward()
     sparse = [key for key, p in head.named_parameters() if p.grad is not None and p.grad.is_sparse]
     assert bool(sparse) == getattr(OPTIONS[name], "sparse", False)
 
@@ -248,7 +249,7 @@ def test_one_and_two_classes_make_trees_too(options: TreeOptions) -> None:
         assert log_p_BC.isfinite().all()
         assert_close(log_p_BC.exp().sum(1), torch.ones(3))
         assert head.top_k(features(3), classes).classes.shape == (3, classes)
-        loss = torch.stack([CrossEntropy()(*d) for d in head.decisions(features(3), torch.zeros(3, dtype=torch.long))]).sum()
+        loss = CrossEntropy()(Answer(head, features(3), torch.zeros(3, dtype=torch.long))).mean()
         loss.backward()
         assert loss.isfinite()
         assert all(p.grad is None or p.grad.to_dense().isfinite().all() for p in head.parameters())

@@ -49,8 +49,8 @@ def test_with_all_classes_sampled_loss_and_gradient_are_the_flat_ones(sparse: bo
     made = head(classes, share=1.0, sparse=sparse, seed=seed)
     features_BD, labels_B = torch.randn(images, 7), torch.randint(classes, (images,))
     twin = flat(made)
-    mine = CrossEntropy()(*made.decisions(features_BD, labels_B)[0])
-    theirs = CrossEntropy()(*twin.decisions(features_BD, labels_B)[0])
+    mine = CrossEntropy().of_decision(made.decisions(features_BD, labels_B)[0]).mean()
+    theirs = CrossEntropy().of_decision(twin.decisions(features_BD, labels_B)[0]).mean()
     assert_close(mine, theirs)
     mine.backward()
     theirs.backward()
@@ -127,7 +127,7 @@ def test_sparse_gradients_hold_the_rows_used_and_equal_the_dense_ones() -> None:
     for sparse in (False, True):
         made = head(40, share=0.1, sparse=sparse)
         torch.manual_seed(5)
-        CrossEntropy()(*made.decisions(features_BD, labels_B)[0]).backward()
+        CrossEntropy().of_decision(made.decisions(features_BD, labels_B)[0]).mean().backward()
         assert all(parameter.grad is not None for parameter in made.parameters())
         gradients[sparse] = (made.weight_Cd.grad, made.bias_C.grad)
     for dense, rows in zip(gradients[False], gradients[True], strict=True):
@@ -140,7 +140,7 @@ def test_every_class_learns_sooner_or_later() -> None:
     made = SampledHead(7, 20, width=5, share=0.2)
     torch.manual_seed(0)
     for _ in range(60):
-        CrossEntropy()(*made.decisions(torch.randn(2, 7), torch.tensor([0, 1]))[0]).backward()
+        CrossEntropy().of_decision(made.decisions(torch.randn(2, 7), torch.tensor([0, 1]))[0]).mean().backward()
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name
         assert (parameter.grad.abs() > 0).all(), name
@@ -155,7 +155,9 @@ def test_naming_classes_in_another_order_moves_the_answers_only(order: list[int]
     assert_close(moved(features_BD), plain(features_BD)[:, order])
     labels_B = torch.tensor([1, 1, 4])
     renamed_B = torch.tensor([order.index(c) for c in labels_B.tolist()])
-    losses = [CrossEntropy()(*h.decisions(features_BD, y)[0]) for h, y in ((plain, labels_B), (moved, renamed_B))]
+    losses = [
+        CrossEntropy().of_decision(h.decisions(features_BD, y)[0]).mean() for h, y in ((plain, labels_B), (moved, renamed_B))
+    ]
     assert_close(losses[0], losses[1])
 
 
@@ -176,7 +178,7 @@ def test_features_in_half_precision_under_autocast() -> None:
     made, features_BD = head(40, sparse=True), torch.randn(4, 7)
     with torch.autocast("cpu", torch.bfloat16):
         (decision,) = made.decisions(features_BD, torch.tensor([0, 1, 2, 39]))
-        loss = CrossEntropy()(*decision)
+        loss = CrossEntropy().of_decision(decision).mean()
     loss.backward()
     assert decision.logits.dtype == torch.float32
     assert made.weight_Cd.grad is not None

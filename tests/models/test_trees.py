@@ -21,7 +21,7 @@ every_shape = pytest.mark.parametrize("hierarchy", SHAPES.values(), ids=SHAPES.k
 
 def loss_of(head: Head, features_BD: torch.Tensor, labels_B: torch.Tensor, smoothing: float = 0.0) -> torch.Tensor:
     loss = CrossEntropy(label_smoothing=smoothing)
-    return torch.stack([loss(*decision) for decision in head.decisions(features_BD, labels_B)]).sum()
+    return torch.stack([loss.of_decision(decision).mean() for decision in head.decisions(features_BD, labels_B)]).sum()
 
 
 def gradients(head: Head, loss: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -135,7 +135,7 @@ def test_what_fills_up_short_nodes_takes_no_probability_and_no_smoothing() -> No
     assert lower.logits.isfinite().tolist() == [[True, False, False, False], [True] * 4]
     assert lower.labels.tolist() == [0, 1]
     for smoothing in (0.0, 0.3):
-        assert CrossEntropy(label_smoothing=smoothing)(lower.logits[:1], lower.labels[:1]) == 0
+        assert CrossEntropy(label_smoothing=smoothing).of_decision(lower)[0] == 0
 
 
 @every_shape
@@ -230,7 +230,9 @@ def test_compiled_gives_the_same() -> None:
         for mine, theirs in zip(got, wanted, strict=True):
             assert_close(mine.logits, theirs.logits)
             assert mine.labels.tolist() == theirs.labels.tolist()
-        loss, wanted_loss = (torch.stack([CrossEntropy()(*one) for one in all_]).sum() for all_ in (got, wanted))
+        loss, wanted_loss = (
+            torch.stack([CrossEntropy().of_decision(one).mean() for one in all_]).sum() for all_ in (got, wanted)
+        )
         expected = gradients(plain, wanted_loss)
         for name, gradient in gradients(head, loss).items():
             assert_close(gradient, expected[name])

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from taxakey.losses.decision import Decision, DecisionLoss
+
 
 @dataclass(frozen=True)
 class CrossEntropyOptions:
@@ -28,7 +30,7 @@ def _check_share(label_smoothing: float) -> None:
         raise ValueError(f"label_smoothing is {label_smoothing}; it must be at least 0 and below 1")
 
 
-class CrossEntropy(nn.Module):
+class CrossEntropy(DecisionLoss):
     """Cross-entropy that ignores choices whose logit is -inf, also when smoothing.
 
     torch's own spreads the smoothing over ALL columns and so gives inf as soon as a slot of a tree is masked; without masked
@@ -40,11 +42,12 @@ class CrossEntropy(nn.Module):
         _check_share(label_smoothing)
         self.label_smoothing = label_smoothing
 
-    def forward(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
+    def of_decision(self, decision: Decision) -> Tensor:
+        logits_BK = decision.logits
         log_p_BK = logits_BK.float().log_softmax(dim=1)
-        loss_B = nn.functional.nll_loss(log_p_BK, labels_B, reduction="none")
+        loss_B = nn.functional.nll_loss(log_p_BK, decision.labels, reduction="none")
         if self.label_smoothing:
             real_BK = logits_BK > -torch.inf
             even_B = -log_p_BK.masked_fill(~real_BK, 0).sum(1) / real_BK.sum(1)
             loss_B = (1 - self.label_smoothing) * loss_B + self.label_smoothing * even_B
-        return loss_B.mean()
+        return loss_B

@@ -47,15 +47,20 @@ class BackboneOptions:
 
 
 class Network(nn.Module):
-    """A backbone and a head: pixels [B, 3, H, W] -> unnormalised log-probabilities [B, C]."""
+    """A backbone and a head: pixels [B, 3, H, W] (and metadata [B, M]) -> unnormalised log-probabilities [B, C]."""
 
     def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
 
-    def forward(self, pixels_B3HW: Tensor) -> Tensor:
-        return self.head(self.backbone(pixels_B3HW))
+    def forward(self, pixels_B3HW: Tensor, metadata_BM: Tensor | None = None) -> Tensor:
+        return self.head(with_metadata(self.backbone(pixels_B3HW), metadata_BM))
+
+
+def with_metadata(features_BD: Tensor, metadata_BM: Tensor | None) -> Tensor:
+    """What a head is given: the picture's features and, behind them, what is known besides [B, D + M]."""
+    return features_BD if metadata_BM is None else torch.cat([features_BD, metadata_BM], dim=1)
 
 
 def build_backbone(options: BackboneOptions) -> nn.Module:

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from taxakey.models.heads import Bottleneck, Decision, Head
+from taxakey.losses.decision import Decision
+from taxakey.models.heads import Bottleneck, Head
 
 
 @dataclass(frozen=True)

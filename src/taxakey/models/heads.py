@@ -14,21 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from taxakey.losses.decision import Decision
 from taxakey.models.grouped_softmax import log_sum_exp
 
 Activation = Literal["none", "relu"]
 Start = Literal["random", "class_means"]
 """Where training begins: small random weights, or the classes' mean features (`models.class_means`; needs embeddings)."""
-
-
-class Decision(NamedTuple):
-    """One choice a head makes for each image: logits [B, K] (-inf: can't be chosen) and the right one [B].
-
-    A flat head makes one decision among C; a tree makes one per level. A training loss is the sum over decisions.
-    """
-
-    logits: Tensor
-    labels: Tensor
 
 
 class Ranked(NamedTuple):
@@ -47,6 +38,8 @@ class Head(nn.Module):
 
     in_features: int
     classes: int
+    metadata: int = 0
+    """How many of the features, the last ones, are metadata and no backbone's."""
 
     def decisions(self, features_BD: Tensor, labels_B: Tensor) -> list[Decision]:
         """What training must get right, given the true classes [B]."""

@@ -14,7 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from taxakey.models.heads import Bottleneck, Decision, Head
+from taxakey.losses.decision import Decision
+from taxakey.models.heads import Bottleneck, Head
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from taxakey.losses.decision import Decision
 from taxakey.models.best_first import Children, best_first
 from taxakey.models.edge_scores import Opened, edge_scores, open_nodes, padded
 from taxakey.models.grouped_softmax import log_softmax, log_sum_exp
-from taxakey.models.heads import Activation, Bottleneck, Decision, Head, Ranked, Start
+from taxakey.models.heads import Activation, Bottleneck, Head, Ranked, Start
 from taxakey.models.hierarchies import Hierarchy
 
 Order = Literal["taxonomic", "listed", "random", "frequency", "clustered"]

@@ -31,6 +31,7 @@ from torch.utils._pytree import tree_leaves
 
 from taxakey.errors import BadInput
 from taxakey.losses.cross_entropy import CrossEntropy
+from taxakey.losses.decision import Answer, Loss
 from taxakey.models.adaptive import AdaptiveOptions
 from taxakey.models.head_options import HeadOptions
 from taxakey.models.heads import Head
@@ -58,7 +59,7 @@ class Training:
 
     build_optimizer: Callable[[nn.Module | None, nn.Module], Optimizer]
     batch: int = 64
-    loss: Callable[[Tensor, Tensor], Tensor] = CrossEntropy()  # noqa: RUF009 - it has no state
+    loss: Loss = CrossEntropy()  # noqa: RUF009 - it has no state
     backbone: bool = False
     precision: str = "32-true"
     device: Literal["cpu", "cuda"] = "cpu"
@@ -261,8 +262,7 @@ def _trace_head(head: Head, training: Training) -> _Trace:
         features_BD = torch.randn(training.batch, head.in_features).requires_grad_(training.backbone)
 
         def forward() -> Tensor:
-            decisions = head.decisions(features_BD, labels_B)
-            return torch.stack([training.loss(decision.logits, decision.labels) for decision in decisions]).sum()
+            return training.loss(Answer(head, features_BD, labels_B)).mean()
 
         return _trace(head, [features_BD, labels_B], forward, training.build_optimizer(None, head), training)
 

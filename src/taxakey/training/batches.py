@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,20 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from taxakey.dataset.preprocess import Preprocess, decode
 from taxakey.dataset.reader import Part
 from taxakey.training.recipe import Recipe
+
+
+class Batch(NamedTuple):
+    """What a step learns from: pixels [B, 3, H, W] or stored features [B, D], and class indices [B].
+
+    `metadata` [B, M]: what is known of each picture besides, encoded. `mixed_labels` [B]: classes of the pictures that were mixed
+    in, and `share` [B] of the first ones.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    metadata: Tensor | None = None
+    mixed_labels: Tensor | None = None
+    share: Tensor | None = None
 
 
 class EpochShuffle(Sampler[int]):
@@ -55,12 +69,9 @@ class StoredFeatures(Dataset):
     def __len__(self) -> int:
         return len(self.labels_N)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        return self.features_ND[row], self.labels_N[row]
-
-    def __getitems__(self, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, rows: Sequence[int]) -> Batch:
         picked = torch.as_tensor(rows) % len(self)
-        return self.features_ND[picked], self.labels_N[picked]
+        return Batch(self.features_ND[picked], self.labels_N[picked])
 
 
 class Pictures(Dataset):
@@ -107,9 +118,15 @@ def picture_loader(data: Pictures, recipe: Recipe, *, training: bool) -> DataLoa
         num_workers=workers,
         persistent_workers=True,
         worker_init_fn=_one_thread_each,
+        collate_fn=_batch,
         drop_last=training and len(data) > recipe.loop.batch_size,  # BatchNorm can't learn from a last batch of one
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _batch(pictures: Sequence[tuple[Tensor, int]]) -> Batch:
+    pixels, labels = zip(*pictures, strict=True)
+    return Batch(torch.stack(pixels), torch.tensor(labels))
 
 
 def _as_it_is(batch: Any) -> Any:

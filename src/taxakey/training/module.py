@@ -10,19 +10,18 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from taxakey.models.backbones import Network
+from taxakey.losses.decision import Answer
+from taxakey.models.backbones import Network, with_metadata
 from taxakey.models.heads import Head
+from taxakey.training.batches import Batch
 from taxakey.training.lazy_adamw import clip_norm
 from taxakey.training.recipe import Recipe
-
-Batch = tuple[Tensor, Tensor]
 
 
 class TrainingModule(L.LightningModule):
     """A network that learns from pictures, or a head that learns from stored features.
 
-    The loss is summed over the head's decisions (one for a flat head, one per level of a tree), so that a new head or a new
-    loss never edits this file.
+    The loss asks the head for what it needs (`losses.decision.Answer`), so that a new head or a new loss never edits this file.
     """
 
     hits_C: Tensor
@@ -51,22 +50,26 @@ class TrainingModule(L.LightningModule):
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                     layer.eval()
 
-    def features(self, inputs: Tensor) -> Tensor:
-        """Pixels [B, 3, H, W] or stored features [B, D] -> features [B, D]."""
-        if self.backbone is None:
-            return inputs
-        return self.backbone(inputs.contiguous(memory_format=torch.channels_last))
+    def features(self, batch: Batch) -> Tensor:
+        """What the head is given [B, D]: the pictures' features, computed or stored, and their metadata."""
+        features_BD = batch.inputs
+        if self.backbone is not None:
+            features_BD = self.backbone(batch.inputs.contiguous(memory_format=torch.channels_last))
+        return with_metadata(features_BD, batch.metadata)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        inputs, labels_B = batch
-        decisions = self.head.decisions(self.features(inputs), labels_B)
-        loss = torch.stack([self.loss(decision.logits, decision.labels) for decision in decisions]).sum()
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels_B))
+        features_BD = self.features(batch)
+        loss_B = self.loss(Answer(self.head, features_BD, batch.labels))
+        if batch.mixed_labels is not None and batch.share is not None:
+            mixed_B = self.loss(Answer(self.head, features_BD, batch.mixed_labels))
+            loss_B = batch.share * loss_B + (1 - batch.share) * mixed_B
+        loss = loss_B.mean()
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        inputs, labels_B = batch
-        log_p_BC = self.head(self.features(inputs)).float().log_softmax(1)
+        labels_B = batch.labels
+        log_p_BC = self.head(self.features(batch)).float().log_softmax(1)
         self.validation_nll.append(-log_p_BC.gather(1, labels_B[:, None]).sum())
         right_B = log_p_BC.argmax(1) == labels_B
         self.hits_C += torch.bincount(labels_B[right_B], minlength=self.head.classes)

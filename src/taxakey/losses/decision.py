@@ -1,0 +1,66 @@
+"""What a head says in a training step, and what a loss makes of it. Shapes: B images, K choices, D features, C classes.
+
+To add a loss: a subclass of `Loss` (or of `DecisionLoss`, if it looks at one choice at a time) and a frozen options class with a
+`kind` and a `build`, in a file of its own; a line in `LossOptions` (training/recipe.py).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Decision(NamedTuple):
+    """One choice a head makes for each image: logits [B, K] (-inf: can't be chosen) and the right one [B].
+
+    A flat head makes one decision among C; a tree makes one per level. `counts`, [K] or [B, K]: training images below each
+    choice, where the head was told them. `weight`: of this decision among the head's.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    counts: Tensor | None = None
+    weight: float = 1.0
+
+
+class _Head(Protocol):
+    def decisions(self, features_BD: Tensor, labels_B: Tensor) -> list[Decision]: ...
+    def __call__(self, features_BD: Tensor) -> Tensor: ...
+
+
+class Answer:
+    """A head's answer to a batch in training. What no loss asks for isn't computed."""
+
+    def __init__(self, head: _Head, features_BD: Tensor, labels_B: Tensor) -> None:
+        self.head, self.features_BD, self.labels_B = head, features_BD, labels_B
+
+    @cached_property
+    def decisions(self) -> list[Decision]:
+        """What the head had to choose, the true way through it."""
+        return self.head.decisions(self.features_BD, self.labels_B)
+
+    @cached_property
+    def scores_BC(self) -> Tensor:
+        """Unnormalised log-probabilities of all classes [B, C]."""
+        return self.head(self.features_BD)
+
+
+class Loss(nn.Module):
+    """A number for each image [B], float32: the mean over the batch is taken by whoever trains."""
+
+    def forward(self, answer: Answer) -> Tensor:
+        raise NotImplementedError
+
+
+class DecisionLoss(Loss):
+    """A loss of each decision, summed over the head's decisions by their weights: so it works for any head."""
+
+    def of_decision(self, decision: Decision) -> Tensor:
+        """The loss of one decision, image by image [B]."""
+        raise NotImplementedError
+
+    def forward(self, answer: Answer) -> Tensor:
+        return torch.stack([decision.weight * self.of_decision(decision) for decision in answer.decisions]).sum(0)
