@@ -18,8 +18,9 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from taxakey.report.coastlines import coastlines
 from taxakey.report.exploration import Exploration, Group, Histogram, Places
-from taxakey.report.plots import GREEN, STYLE
+from taxakey.report.plots import GREEN, GREY, STYLE
 from taxakey.report.wording import counted
 
 _MOST_BARS = 25
@@ -35,7 +36,8 @@ class Chart:
     """One chart. `kind`: "line" (both axes logarithmic), "columns", "bars" (lying, first at the top) or "map".
 
     `x`, `y`: for a map the south-west corners of its cells, whose pictures are `z` and whose size is `degrees`. `labels`: what
-    stands in the note of each mark, besides its number. `of_species`: bars name families, by which the species can be searched.
+    stands in the note of each mark, besides its number. `coast`: lines behind a map. `of_species`: bars name families, by which
+    the species can be searched.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Chart:
     labels: Sequence[str] = ()
     z: Sequence[int] = ()
     degrees: float = 0.0
+    coast: Sequence[Sequence[tuple[float, float]]] = ()
     of_species: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -127,7 +130,11 @@ def _months(found: Exploration) -> Chart | None:
 
 def _map(places: Places) -> Chart:
     said = f"Pictures in cells of {places.degrees:g} degrees, {places.located:,} in {len(places.images):,} cells."
-    return Chart("map", "map", places.west, places.south, "Longitude", "Latitude", said, z=places.images, degrees=places.degrees)
+    size = places.degrees
+    window = min(places.west) - size, max(places.west) + 2 * size, min(places.south) - size, max(places.south) + 2 * size
+    coast = [[(float(x), float(y)) for x, y in line] for line in coastlines(*window)]
+    corners = places.west, places.south
+    return Chart("map", "map", *corners, "Longitude", "Latitude", said, z=places.images, degrees=size, coast=coast)
 
 
 def _histogram(name: str, histogram: Histogram | None, title: str) -> Chart | None:
@@ -200,8 +207,12 @@ def _draw_map(axes: Axes, chart: Chart) -> None:
         grid, extent=extent, origin="lower", cmap=colours, norm=LogNorm(1, max(2, max(chart.z))), interpolation="nearest",
         aspect=1 / max(0.2, np.cos(np.radians((extent[2] + extent[3]) / 2))),
     )  # fmt: skip
+    for line in chart.coast:
+        axes.plot(*zip(*line, strict=True), color=GREY, linewidth=0.6)
+    axes.set(xlim=extent[:2], ylim=extent[2:])
     axes.grid(visible=False)
-    axes.figure.colorbar(image, ax=axes, label="Pictures", shrink=0.7, format=_PLAIN)
+    bar = axes.figure.colorbar(image, ax=axes, label="Pictures", shrink=0.7, format=_PLAIN)
+    bar.ax.yaxis.set_minor_formatter(_PLAIN if max(chart.z) < 10 else NullFormatter())  # below ten only minor marks have room
 
 
 _PLAIN = FuncFormatter(lambda number, _: f"{number:,.0f}")  # matplotlib's own powers of ten are formulas, which are switched off
