@@ -34,8 +34,9 @@ from taxakey.errors import TaxakeyError
 
 _EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "safetensors", "tensorboard", "huggingface_hub"), "train"),
-    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "onnxruntime", "multipart"), "serve"),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "onnxruntime", "python_multipart"), "serve"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    **{"rapidocr": "mask", "pyspark": "spark"},
 }
 """Which extra brings a package that a plain installation doesn't have."""
 
