@@ -9,12 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
-from threading import Thread
 
 import pyarrow.parquet as pq
 import pytest
@@ -22,7 +18,6 @@ import pytest
 from taxakey.artifacts import kind_of, read_manifest
 from taxakey.dataset.recipe import read_dataset_recipe
 from taxakey.errors import BadRecipe
-from taxakey.records.sample import SampleOptions, sample
 
 RECIPE = """
 name: small
@@ -41,22 +36,6 @@ build: {{longest_edge: 128}}
 citation: {{title: A drawn herbarium, authors: [Nobody]}}
 also: [herbarium2022]
 """
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def herbarium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("herbarium") / "drawn"
-    with ThreadingHTTPServer(("0.0.0.0", 0), partial(Quiet, directory=str(folder))) as server:
-        address = f"http://127.0.0.{{number}}:{server.server_port}/{{path}}"
-        sample(folder, SampleOptions(sheets=150, size=96, duplicates=0.1, idigbio=0.4, address=address), workers=1)
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield folder
-        server.shutdown()
 
 
 def command(herbarium: Path, folder: Path) -> list[str]:
@@ -82,7 +61,7 @@ def test_every_stage_is_an_artifact_and_every_row_accounted_for(compiled: tuple[
     for before, after in pairwise(flow):
         assert before["kept"] == after["kept"] + sum(after["dropped"].values()), after["step"]
     dropped = {reason: number for step in flow for reason, number in step["dropped"].items()}
-    assert {"licence not allowed", "host not chosen", "duplicate of another picture"} <= set(dropped)
+    assert {"licence not allowed", "host not chosen", "duplicate of another picture", "picture can't be used"} <= set(dropped)
     stored = sum(pq.read_metadata(file).num_rows for file in (out / "dataset" / "data").glob("*.parquet"))
     assert stored == flow[-1]["kept"] > 50
     assert f"{stored:>12,}  stored" in said

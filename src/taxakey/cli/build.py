@@ -11,6 +11,9 @@ import typer
 def build(
     records: Annotated[Path, typer.Argument(help="Folder that `taxakey records` wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder that `taxakey fetch` wrote, for pictures that have no file.")
+    ] = None,
     longest_edge: Annotated[int, typer.Option(help="Pictures are made no larger than this, in pixels.")] = 512,
     mask_text: Annotated[
         bool,
@@ -26,6 +29,8 @@ def build(
     """Decode, check and shrink the pictures of records into Parquet shards; an interrupted build goes on where it stopped.
 
     Example: taxakey build work/records work/dataset --longest-edge 384 --mask-text
+
+    Example: taxakey build work/records work/dataset --pictures work/pictures
     """
     from taxakey.dataset.build import BuildOptions
     from taxakey.dataset.build import build as build_dataset
@@ -33,7 +38,7 @@ def build(
 
     mask = MaskOptions(what="labels" if mask_labels else "text") if mask_text or mask_labels else None
     options = BuildOptions(longest_edge=longest_edge, mask=mask)
-    counts = build_dataset(records, out, options, workers=workers).counts
+    counts = build_dataset(records, out, options, pictures=pictures, workers=workers).counts
     typer.echo(f"train {counts['train']:,}, validation {counts['validation']:,}, test {counts['test']:,} pictures")
     typer.echo(f"{counts['classes']:,} classes")
     if mask is not None:

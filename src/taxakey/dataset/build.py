@@ -32,6 +32,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_parquet
+from taxakey.dataset.located import fetched_paths
 from taxakey.dataset.masking import MaskOptions, TextMasker, check_installed, may_be_sheet, text_masker
 from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_orientation, jpeg_size, read_picture
 from taxakey.dataset.shards import FAILURES, SCHEMA, Picture, failures_of, prepared_rows, shards_of, write_shard
@@ -74,23 +75,31 @@ class BuildOptions:
 
 
 def build(
-    records_folder: Path | str, out: Path | str, options: BuildOptions | None = None, *, workers: int | None = None
+    records_folder: Path | str,
+    out: Path | str,
+    options: BuildOptions | None = None,
+    *,
+    pictures: Path | str | None = None,
+    workers: int | None = None,
 ) -> Manifest:
     """Make the artifact "dataset" in `out` from the artifact "records", with `workers` threads (default: the cores at hand).
 
-    With `options.mask` the workers are processes, each with a detector of its own. Raises BadRecords when the records have no
-    split, or not one training picture can be used, and MissingExtra when masking is asked for and its packages aren't there.
+    `pictures`: the artifact of that name, whose files count before the records' own paths. With `options.mask` the workers are
+    processes, each with a detector of its own. Raises BadRecords when the records have no split, or not one training picture can
+    be used, and MissingExtra when masking is asked for and its packages aren't there.
     """
     records_folder, out, options = Path(records_folder), Path(out), options or BuildOptions()
     if options.mask is not None:
         check_installed()
-    records = Observations.read(records_folder).table
-    if without := records["split"].null_count:
+    records, inputs = Observations.read(records_folder), {"records": hash_of(records_folder)}
+    if without := records.table["split"].null_count:
         raise BadRecords(f"{records_folder}: {without:,} pictures have no split; write the records again with `taxakey records`")
-    plan = Plan("dataset", {"records": hash_of(records_folder)}, asdict(options))
+    if pictures is not None:
+        records, inputs["pictures"] = records.with_paths(fetched_paths(pictures)), hash_of(pictures)
+    plan = Plan("dataset", inputs, asdict(options))
     if start(out, plan) == "finished":
         return read_manifest(out, "dataset")
-    shards = plan_shards(records, options.rows_per_shard)
+    shards = plan_shards(records.table, options.rows_per_shard)
     _write_missing_shards(out, shards, options, workers or default_workers())
     failures = _collect_failures(out)
     write_parquet(out / "failures.parquet", failures)
@@ -142,7 +151,7 @@ def prepare(path: str | None, options: BuildOptions, masker: TextMasker | None =
     metadata; anything else is encoded anew, its longest edge at most `longest_edge`, shrunk by averaging areas.
     """
     if path is None:
-        return Picture(b"", 0, 0, "only an address is known, no local file; fetch the picture and name its path")
+        return Picture(b"", 0, 0, "only an address is known, no local file; fetch it, and name the folder with --pictures")
     try:
         data, name = read_picture(path, max_bytes=options.max_bytes)
         size = jpeg_size(data)

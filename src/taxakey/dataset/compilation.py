@@ -28,6 +28,7 @@ from taxakey.dataset.auditing.audit import audit
 from taxakey.dataset.build import build
 from taxakey.dataset.fetch import fetch
 from taxakey.dataset.inspection import inspect, read_inspection
+from taxakey.dataset.located import fetched_paths
 from taxakey.dataset.recipe import DatasetRecipe
 from taxakey.progress import working
 from taxakey.records.coverage import write_coverage
@@ -123,9 +124,10 @@ class Compilation:
             basis_of_record=(), licences=(), require_date=False, require_coordinates=False,
         )  # fmt: skip
         inspection, groups = self._inspected()
+        paths = None if self.recipe.fetch is None else fetched_paths(self.place("pictures"))
         with working("selecting"):
             return write_selection(
-                [self.place("candidates")], self.place("selected"), options, inspection=inspection, paths=self._paths(),
+                [self.place("candidates")], self.place("selected"), options, inspection=inspection, paths=paths,
                 split_options=replace(self.recipe.split, seed=self.recipe.seed), joined=groups, engine=self.recipe.engine,
                 inputs={"inspection": hash_of(self.place("inspection"))},
             )  # fmt: skip
@@ -139,14 +141,6 @@ class Compilation:
         column = pa.nulls(len(duplicates), pa.string()) if kind == "keep" else duplicates[f"{kind}_group"]
         row = pc.index_in(table["image_id"], duplicates["image_id"].combine_chunks())
         return table.append_column("duplicate_group", column.take(row)), near.filter(pc.is_valid(near["group"]))
-
-    def _paths(self) -> pa.Table | None:
-        if self.recipe.fetch is None:
-            return None
-        folder = self.place("pictures").resolve()
-        pictures = pq.read_table(folder / "pictures.parquet", columns=["image_id", "path"])
-        paths = pc.binary_join_element_wise(str(folder), pictures["path"], "/")
-        return pictures.set_column(1, "path", paths)
 
     def dataset(self) -> Manifest:
         return build(self.place("selected"), self.place("dataset"), self.recipe.build, workers=self.workers)

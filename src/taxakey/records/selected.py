@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_json, write_parquet
@@ -41,7 +40,7 @@ def write_selection(
 ) -> Manifest:
     """Select from the artifacts "records" in `folders` into `out`, an artifact "records" again; with `split_options`, split too.
 
-    `names`, `inspection`: see `selection.select`; `paths`: image_id and path of pictures that were fetched; `joined`: see
+    `names`, `inspection`: see `selection.select`; `paths`: see `Observations.with_paths`; `joined`: see
     `splits.assign`; `inputs`: hashes of what these were made from. The engine changes no row, and so isn't part of the plan.
     """
     hashes = {f"records {number}": hash_of(folder) for number, folder in enumerate(folders, 1)} | dict(inputs or {})
@@ -55,8 +54,9 @@ def write_selection(
         selection = select(opened, options, names=names, inspection=inspection, dropped=aside)
     _replace(aside, out / "dropped.parquet")
     shutil.rmtree(out / "spill", ignore_errors=True)  # DuckDB makes it when memory runs out
-    table = selection.table if paths is None else _with_paths(selection.table, paths)
-    observations = Observations(table, _rejected(folders), selection.repaired)
+    observations = Observations(selection.table, _rejected(folders), selection.repaired)
+    if paths is not None:
+        observations = observations.with_paths(paths)
     counts = {}
     if split_options is not None:
         assigned = assign(observations, split_options, joined=joined)
@@ -66,13 +66,6 @@ def write_selection(
     _write_tables(out, selection, observations)
     counts |= observations.counts() | {f"step: {step.step}": step.kept for step in selection.flow}
     return finish(out, plan, counts=counts)
-
-
-def _with_paths(table: pa.Table, paths: pa.Table) -> pa.Table:
-    """A fetched file goes before the path that a record has."""
-    fetched = paths["path"].combine_chunks().take(pc.index_in(table["image_id"], paths["image_id"].combine_chunks()))
-    column = table.schema.get_field_index("path")
-    return table.set_column(column, table.schema.field(column), pc.coalesce(fetched, table["path"]))
 
 
 def _replace(written: Path, place: Path) -> None:

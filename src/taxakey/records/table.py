@@ -128,6 +128,13 @@ class Observations:
         """The same rejections with another, already valid table."""
         return Observations(table, self.rejected, self.repaired)
 
+    def with_paths(self, paths: pa.Table) -> Observations:
+        """With the files of `paths` (image_id, path; null: none), which go before the paths that the records have."""
+        row_N = pc.index_in(self.table["image_id"], paths["image_id"].combine_chunks())
+        found = pc.coalesce(paths["path"].cast(pa.string()).take(row_N), self.table["path"])
+        column = self.table.schema.get_field_index("path")
+        return self.replace(self.table.set_column(column, self.table.schema.field(column), found))
+
     def reject(self, bad: pa.Array, reason: str, detail: str) -> Observations:
         """Move the rows where the mask `bad` [N] is true to `rejected`."""
         rows = self.table.filter(bad).select(REJECTED.names[:3])
