@@ -29,8 +29,9 @@ selection:
   basis_of_record: [PRESERVED_SPECIMEN]
   licences: [CC0, CC-BY, CC-BY-NC]
   hosts: {{most: 5, enough: 5}}
+  duplicates: near
+  least: {{sharpness: 0.0001}}
 fetch: {{allow_private_addresses: true, rate: 1000, per_host: 4}}
-pictures: {{duplicates: near, least: {{sharpness: 0.0001}}}}
 split: {{by: specimen, halves: true}}
 build: {{longest_edge: 128}}
 citation: {{title: A drawn herbarium, authors: [Nobody]}}
@@ -132,6 +133,8 @@ def test_slips_in_a_recipe_are_told(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     for text, fact in (
         ("name: x\nsources: [a.zip]\nselection: {min_imags: 3}", "selection.min_imags"),
+        ("name: x\nsources: [a]\nselection: {seed: 3}", "seed: beside name:"),
+        ("name: x\nsources: [a]\nselection: {duplicates: same}", "selection.duplicates"),
         ("name: x\nsources: []", "sources is empty"),
         ("name: x\nsources: ['${NO_SUCH_VARIABLE}/a.zip']", "NO_SUCH_VARIABLE isn't set"),
         ("name: x\nsources: [a]\nalso: [herbarium2022]", "say citation"),

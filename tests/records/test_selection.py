@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -76,7 +76,7 @@ def by_hand(
             reasons[row["image_id"]] = reason
     groups: dict[int, list[str]] = defaultdict(list)
     for row in rows:
-        group = seen.get(row["image_id"], {}).get("duplicate_group")
+        group = seen.get(row["image_id"], {}).get("near_group")
         if row["image_id"] not in reasons and group is not None:
             groups[group].append(row["image_id"])
     for members in groups.values():
@@ -237,6 +237,19 @@ def test_a_ceiling_that_was_too_low_is_lifted(tmp_path: Path, monkeypatch: pytes
     assert len(found.table) == ROWS - len(by_hand(table, options, None, None, None))
 
 
+@pytest.mark.parametrize("kind", ["near", "exact", "keep"])
+def test_the_duplicates_that_are_meant_are_dropped(kind: Literal["near", "exact", "keep"], tmp_path: Path) -> None:
+    """Two groups of three: near ones of which two are the same."""
+    table = records(rows=6)
+    table = table.set_column(table.schema.get_field_index("scientificName"), "scientificName", pa.array(["Aus bus"] * 6))
+    columns: dict[str, Any] = {"image_id": table["image_id"].to_pylist(), "failure": pa.nulls(6, pa.string())}
+    columns |= {"near_group": list("aaabbb"), "exact_group": ["a", "a", None, "b", "b", None]}
+    with open_engine("duckdb") as engine:
+        engine.read("observations", written(table, tmp_path))
+        found = select(engine, SelectionOptions(min_images=1, duplicates=kind), inspection=pa.table(columns))
+    assert len(found.table) == {"near": 2, "exact": 4, "keep": 6}[kind]
+
+
 def test_given_names_are_distinct_and_counted(engine: Engine, tmp_path: Path) -> None:
     table = records()
     engine.read("observations", written(table, tmp_path))
@@ -254,8 +267,15 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
             SelectionOptions(**options)
     with pytest.raises(BadInput, match="neither duckdb nor spark"):
         open_engine("dask")  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="'same': near, exact or keep"):
+        SelectionOptions(duplicates="same")  # type: ignore[arg-type]
     with open_engine("duckdb") as engine:
         engine.read("observations", written(table, tmp_path))
+        for bounds in ({"least": {"sharpness": 0.1}}, {"most": {"sharpness": 0.1}}):
+            with pytest.raises(BadInput, match="sharpness has a bound and nobody has looked"):
+                select(engine, SelectionOptions(**bounds))
+        with pytest.raises(BadInput, match="no column 'exact_group'"):
+            select(engine, SelectionOptions(duplicates="exact"), inspection=inspected(table))
         with pytest.raises(BadInput, match="no column 'blur'"):
             select(engine, SelectionOptions(least={"blur": 1}), inspection=inspected(table))
         bad = inspected(records(rows=60)).append_column('x" or 1=1', pa.array([0.0] * 10))

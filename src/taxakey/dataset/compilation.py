@@ -19,15 +19,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taxakey.artifacts import Manifest, Plan, hash_of, read_json, read_manifest, start, write_json
 from taxakey.dataset.auditing.audit import audit
 from taxakey.dataset.build import build
 from taxakey.dataset.fetch import fetch
-from taxakey.dataset.inspection import inspect, read_inspection
+from taxakey.dataset.inspection import inspect, read_judged, read_near_groups
 from taxakey.dataset.located import fetched_paths
 from taxakey.dataset.recipe import DatasetRecipe
 from taxakey.progress import working
@@ -93,7 +91,7 @@ class Compilation:
         names, inputs = None, {}
         if self.recipe.checklist is not None:
             names, inputs = names_of(Matches.read(self.place("names"))), {"names": hash_of(self.place("names"))}
-        options = replace(self.recipe.selection, seed=self.recipe.seed)
+        options = replace(self.recipe.selection, seed=self.recipe.seed, least={}, most={})
         with working("selecting"):
             return write_selection(
                 [self.place("records")], self.place("candidates"), options, names=names, engine=self.recipe.engine, inputs=inputs
@@ -118,29 +116,18 @@ class Compilation:
 
     def selected(self) -> Manifest:
         """The rules of records were applied to the candidates; now those of pictures, numbers again, and the split."""
-        rules = self.recipe.pictures
         options = replace(
-            self.recipe.selection, seed=self.recipe.seed, least=rules.least, most=rules.most, hosts=None,
+            self.recipe.selection, seed=self.recipe.seed, hosts=None,
             basis_of_record=(), licences=(), require_date=False, require_coordinates=False,
         )  # fmt: skip
-        inspection, groups = self._inspected()
+        folder = self.place("inspection")
         paths = None if self.recipe.fetch is None else fetched_paths(self.place("pictures"))
         with working("selecting"):
             return write_selection(
-                [self.place("candidates")], self.place("selected"), options, inspection=inspection, paths=paths,
-                split_options=replace(self.recipe.split, seed=self.recipe.seed), joined=groups, engine=self.recipe.engine,
-                inputs={"inspection": hash_of(self.place("inspection"))},
+                [self.place("candidates")], self.place("selected"), options, inspection=read_judged(folder), paths=paths,
+                split_options=replace(self.recipe.split, seed=self.recipe.seed), joined=read_near_groups(folder),
+                engine=self.recipe.engine, inputs={"inspection": hash_of(folder)},
             )  # fmt: skip
-
-    def _inspected(self) -> tuple[pa.Table, pa.Table]:
-        """The inspection with the group of duplicates that the rules look at, and the groups that no split may part."""
-        table = read_inspection(self.place("inspection"))
-        duplicates = pq.read_table(self.place("inspection") / "duplicates.parquet")
-        near = duplicates.select(["image_id", "near_group"]).rename_columns(["image_id", "group"])
-        kind = self.recipe.pictures.duplicates
-        column = pa.nulls(len(duplicates), pa.string()) if kind == "keep" else duplicates[f"{kind}_group"]
-        row = pc.index_in(table["image_id"], duplicates["image_id"].combine_chunks())
-        return table.append_column("duplicate_group", column.take(row)), near.filter(pc.is_valid(near["group"]))
 
     def dataset(self) -> Manifest:
         return build(self.place("selected"), self.place("dataset"), self.recipe.build, workers=self.workers)

@@ -212,12 +212,36 @@ def inspect(
 def read_inspection(folder: Path | str) -> pa.Table:
     """inspection.parquet of a finished artifact; raises MissingArtifact or BadRecords."""
     read_manifest(folder, "inspection")
-    file = Path(folder) / "inspection.parquet"
+    return _read_checked(Path(folder) / "inspection.parquet", SCHEMA.names).cast(SCHEMA)
+
+
+def read_duplicates(folder: Path | str) -> pa.Table:
+    """duplicates.parquet, likewise: image_id, exact_group and near_group of pictures that have a duplicate."""
+    read_manifest(folder, "inspection")
+    return _read_checked(Path(folder) / "duplicates.parquet", ["image_id", "exact_group", "near_group"])
+
+
+def read_near_groups(folder: Path | str) -> pa.Table:
+    """image_id and group of pictures that no split may part, as `splits.assign` takes them."""
+    near = read_duplicates(folder).select(["image_id", "near_group"]).rename_columns(["image_id", "group"])
+    return near.filter(pc.is_valid(near["group"]))
+
+
+def read_judged(folder: Path | str) -> pa.Table:
+    """The inspection with exact_group and near_group, as `selection.select` takes it."""
+    table, duplicates = read_inspection(folder), read_duplicates(folder)
+    row_N = pc.index_in(table["image_id"], duplicates["image_id"].combine_chunks())
+    for name in ("exact_group", "near_group"):
+        table = table.append_column(name, duplicates[name].take(row_N))
+    return table
+
+
+def _read_checked(file: Path, columns: list[str]) -> pa.Table:
     if not file.is_file():
         raise MissingArtifact(f"{file}: no such file; inspect the pictures again")
-    if missing := [name for name in SCHEMA.names if name not in pq.read_schema(file).names]:
+    if missing := [name for name in columns if name not in pq.read_schema(file).names]:
         raise BadRecords(f"{file}: lacks the columns {', '.join(missing)}; inspect the pictures again")
-    return pq.read_table(file, columns=SCHEMA.names).cast(SCHEMA)
+    return pq.read_table(file, columns=columns)
 
 
 def places_of(records: Observations, fetched: pa.Table | None) -> pa.Table:

@@ -25,15 +25,6 @@ from taxakey.records.splits import SplitOptions
 
 
 @dataclass(frozen=True)
-class PictureRules:
-    """What is dropped once the pictures were looked at: bounds of the inspection's figures, and all but one of duplicates."""
-
-    least: dict[str, float] = field(default_factory=dict)
-    most: dict[str, float] = field(default_factory=dict)
-    duplicates: Literal["near", "exact", "keep"] = "near"
-
-
-@dataclass(frozen=True)
 class DatasetRecipe:
     """`sources`: archives, folders or tables, or "gbif:KEY" for a prepared download; `checklist`: accepted names and synonyms;
     both may use ${VARIABLES} of the environment. `citation`: where it is given, what a publication needs is written too.
@@ -49,7 +40,6 @@ class DatasetRecipe:
     selection: SelectionOptions = field(default_factory=SelectionOptions)
     fetch: FetchOptions | None = None
     inspection: InspectOptions = field(default_factory=InspectOptions)
-    pictures: PictureRules = field(default_factory=PictureRules)
     split: SplitOptions = field(default_factory=SplitOptions)
     build: BuildOptions = field(default_factory=BuildOptions)
     audit: AuditOptions = field(default_factory=AuditOptions)
@@ -60,6 +50,8 @@ class DatasetRecipe:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("sources is empty; name at least one archive, folder or table")
+        if self.selection.seed or self.split.seed:
+            raise ValueError("all stages have the recipe's own seed; say seed: beside name:, and nowhere else")
         if self.also and self.citation is None:
             raise ValueError("a further layout is part of a publication; say citation: {title: …, authors: […]}")
 
@@ -78,7 +70,7 @@ class DatasetRecipe:
 
 
 refuse_unknown_keys(
-    DatasetRecipe, MatchOptions, SelectionOptions, HostOptions, FetchOptions, InspectOptions, PictureRules, SplitOptions,
+    DatasetRecipe, MatchOptions, SelectionOptions, HostOptions, FetchOptions, InspectOptions, SplitOptions,
     BuildOptions, MaskOptions, AuditOptions, CitationOptions,
 )  # fmt: skip
 _ADAPTER = TypeAdapter(DatasetRecipe)
@@ -92,4 +84,4 @@ def read_dataset_recipe(path: Path | str) -> DatasetRecipe:
     return checked(_ADAPTER, read_mapping(read_text(path), path), path).resolved()
 
 
-__all__ = ["DatasetRecipe", "PictureRules", "date", "read_dataset_recipe"]
+__all__ = ["DatasetRecipe", "date", "read_dataset_recipe"]
