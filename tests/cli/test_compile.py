@@ -123,7 +123,7 @@ def test_killed_and_gone_on_with_it_ends_with_the_same_dataset(
 
 def test_the_recipe_that_comes_along_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERBARIUM", "somewhere")
-    recipe = read_dataset_recipe(Path(__file__).parents[2] / "recipes" / "naflora.yaml")
+    recipe = read_dataset_recipe(Path(__file__).parents[2] / "recipes" / "naflora.yaml").resolved()
     assert recipe.sources == ("somewhere/archive.zip", "somewhere/idigbio.zip")
     assert recipe.build.mask is not None
     assert (recipe.selection.min_images, recipe.selection.max_images) == (11, 100)  # SPEC section 2
@@ -141,6 +141,6 @@ def test_slips_in_a_recipe_are_told(tmp_path: Path) -> None:
     ):
         file.write_text(text)
         with pytest.raises(BadRecipe, match=fact):
-            read_dataset_recipe(file)
+            read_dataset_recipe(file).resolved()
     with pytest.raises(BadRecipe, match="no such file"):
         read_dataset_recipe(tmp_path / "missing.yaml")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -56,17 +55,11 @@ class DatasetRecipe:
             raise ValueError("a further layout is part of a publication; say citation: {title: …, authors: […]}")
 
     def resolved(self) -> DatasetRecipe:
-        """With environment variables filled in."""
-        from dataclasses import replace
-
+        """With environment variables filled in; raises BadRecipe where one isn't set."""
         step = "name the file itself in the recipe"
         sources = tuple(expanded(source, "sources", step) for source in self.sources)
         checklist = None if self.checklist is None else expanded(self.checklist, "checklist", step)
         return replace(self, sources=sources, checklist=checklist)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as for a manifest."""
-        return asdict(self)
 
 
 refuse_unknown_keys(
@@ -77,11 +70,8 @@ _ADAPTER = TypeAdapter(DatasetRecipe)
 
 
 def read_dataset_recipe(path: Path | str) -> DatasetRecipe:
-    """Read a recipe; raises BadRecipe with the file, the key and what was expected."""
+    """Read a recipe, its variables not yet filled in; raises BadRecipe with the file, the key and what was expected."""
     path = Path(path)
     if not path.is_file():
         raise BadRecipe(f"{path}: no such file; name a recipe of a dataset, such as recipes/naflora.yaml")
-    return checked(_ADAPTER, read_mapping(read_text(path), path), path).resolved()
-
-
-__all__ = ["DatasetRecipe", "date", "read_dataset_recipe"]
+    return checked(_ADAPTER, read_mapping(read_text(path), path), path)

@@ -2,7 +2,7 @@
 
 Beside the files of any records: flow.json (rows after each rule, and what it dropped), dropped.parquet (every row that was
 dropped, and why), counts.parquet (pictures by accepted name, host and reason), hosts.csv (where hosts were chosen), split.parquet
-(group, part, half and fold of each picture, where it was split).
+(see `parted.py`, where it was split).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_json, write_parquet
 from taxakey.records.coverage import write_csv
 from taxakey.records.engines import EngineName, open_engine
+from taxakey.records.parted import write_parts
 from taxakey.records.selection import Selection, SelectionOptions, Step, select
-from taxakey.records.splits import SplitOptions, assign, with_split
+from taxakey.records.splits import SplitOptions
 from taxakey.records.table import Observations
 
 
@@ -57,12 +58,9 @@ def write_selection(
     observations = Observations(selection.table, _rejected(folders), selection.repaired)
     if paths is not None:
         observations = observations.with_paths(paths)
-    counts = {}
+    counts: dict[str, int] = {}
     if split_options is not None:
-        assigned = assign(observations, split_options, joined=joined)
-        write_parquet(out / "split.parquet", assigned.table)
-        observations = with_split(observations, assigned.table["split"])
-        counts = {f"split: {fact}": number for fact, number in assigned.counts.items()}
+        observations, counts = write_parts(out, observations, split_options, joined)
     _write_tables(out, selection, observations)
     counts |= observations.counts() | {f"step: {step.step}": step.kept for step in selection.flow}
     return finish(out, plan, counts=counts)
