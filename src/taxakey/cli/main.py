@@ -26,6 +26,7 @@ from taxakey.cli.names import drift, names
 from taxakey.cli.predict import predict
 from taxakey.cli.publish import publish
 from taxakey.cli.records import records
+from taxakey.cli.rescore import rescore
 from taxakey.cli.sample import sample
 from taxakey.cli.select import select, split
 from taxakey.cli.serve import serve
@@ -55,7 +56,7 @@ app = typer.Typer(
 app.command("compile")(compile_dataset)
 for _command in (
     *(journey, sample, records, names, drift, select, split, fetch, inspect, build, audit, explore, publish),
-    *(embed, size, train, add_species, predict, evaluate, identify, export, serve),
+    *(embed, size, train, add_species, predict, rescore, evaluate, identify, export, serve),
 ):
     app.command()(_command)
 
