@@ -42,7 +42,7 @@ def drift_of(rows: list[tuple[str, str, str]]) -> Drift:
         "acceptedNameUsageID": [place[accepted] for _, accepted, _ in rows],
         "family": [family for _, _, family in rows],
     }
-    return find_drift(classes_of(OLD), make_checklist(Delivered("Darwin Core", pa.table(columns), None, 0), "new"))
+    return find_drift(classes_of(OLD), make_checklist(Delivered("Darwin Core", pa.table(columns), 0), "new"))
 
 
 TRANSLATION = make_translation(OLD, drift_of(NEW))

@@ -135,14 +135,6 @@ class Observations:
         column = self.table.schema.get_field_index("path")
         return self.replace(self.table.set_column(column, self.table.schema.field(column), found))
 
-    def reject(self, bad: pa.Array, reason: str, detail: str) -> Observations:
-        """Move the rows where the mask `bad` [N] is true to `rejected`."""
-        rows = self.table.filter(bad).select(REJECTED.names[:3])
-        texts = [pa.array([text] * rows.num_rows, pa.string()) for text in (reason, detail)]
-        moved = pa.table([*rows.columns, *texts], schema=REJECTED)
-        kept = self.table.filter(pc.invert(bad)).combine_chunks()
-        return Observations(kept, pa.concat_tables([self.rejected, moved]).combine_chunks(), self.repaired)
-
     def add_rejected(self, reason: str, details: Sequence[str]) -> Observations:
         """Note lines or files of the source that never became rows."""
         nothing = pa.nulls(len(details), pa.string())
