@@ -88,7 +88,7 @@ def _tell(manifest: Manifest | None) -> None:
 
 
 def _account(compilation: Compilation) -> None:
-    from taxakey.records.selected import flow_lines
+    from taxakey.records.flow import flow_lines
     from taxakey.report.exploration_page import write_exploration
 
     flow = compilation.account()

@@ -48,9 +48,9 @@ def select(
     """
     from dataclasses import replace
 
-    from taxakey.artifacts import read_json
     from taxakey.errors import BadInput
-    from taxakey.records.selected import flow_lines, write_selection
+    from taxakey.records.flow import flow_lines, read_flow
+    from taxakey.records.selected import write_selection
 
     wanted = _recipe(recipe)
     if duplicates is not None and inspection is None:
@@ -64,7 +64,7 @@ def select(
     )  # fmt: skip
     tables, inputs = _tables(names, inspection, pictures)
     write_selection([records], out, options, **tables, engine=engine or wanted.engine, inputs=inputs)
-    for line in flow_lines(read_json(out / "flow.json")):
+    for line in flow_lines(read_flow(out / "flow.json")):
         typer.echo(line)
     typer.echo(f"what was dropped, and why: {out / 'dropped.parquet'}")
     typer.echo(f"records: {out}")

@@ -14,16 +14,14 @@ A stage that is finished isn't done again, one that was interrupted goes on, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
-from taxakey.artifacts import Manifest, Plan, hash_of, read_json, read_manifest, start, write_json
+from taxakey.artifacts import Manifest, Plan, hash_of, read_json, read_manifest, start
 from taxakey.dataset.auditing.audit import audit
-from taxakey.dataset.build import build
+from taxakey.dataset.build import PARTS, build
 from taxakey.dataset.fetch import fetch
 from taxakey.dataset.inspection import inspect, read_judged, read_near_groups
 from taxakey.dataset.located import fetched_paths
@@ -31,13 +29,13 @@ from taxakey.dataset.recipe import DatasetRecipe
 from taxakey.progress import working
 from taxakey.records.coverage import write_coverage
 from taxakey.records.engines import open_engine
+from taxakey.records.flow import Step, read_flow, write_flow
 from taxakey.records.naming.checklist import Checklist, read_checklist
 from taxakey.records.naming.matches import Matches
 from taxakey.records.naming.matching import match_names
 from taxakey.records.selected import write_selection
 from taxakey.records.selection import given_names, names_of
 from taxakey.records.sources import read_sources, source_hash
-from taxakey.records.table import Observations
 
 
 class Compilation:
@@ -143,29 +141,23 @@ class Compilation:
 
     # ---- the account ----
 
-    def account(self) -> list[Mapping[str, Any]]:
+    def account(self) -> tuple[Step, ...]:
         """Write flow.json, the steps of all stages, and with a checklist the two tables of coverage; returns the flow."""
-        records = Observations.read(self.place("records"))
-        first, second = (read_json(self.place(stage) / "flow.json") for stage in ("candidates", "selected"))
-        rows = len(records) + records.rejected.num_rows
-        flow = [
-            {"step": "rows of the sources", "kept": rows, "dropped": {}},
-            {"step": "valid records with a picture", "kept": len(records), "dropped": records.rejections()},
-            *first[1:],
-            *second[1:],
-        ]
-        dataset = read_manifest(self.place("dataset"), "dataset")
-        stored = sum(dataset.counts[part] for part in ("train", "validation", "test"))
-        flow.append(
-            {"step": "stored", "kept": stored, "dropped": _nonzero({"picture can't be stored": flow[-1]["kept"] - stored})}
-        )
-        write_json(self.out / "flow.json", flow)
+        first, second = (read_flow(self.place(stage) / "flow.json") for stage in ("candidates", "selected"))
+        dataset = read_manifest(self.place("dataset"), "dataset").counts
+        stored = sum(dataset[part] for part in PARTS)
+        lost = second[-1].kept - stored
+        last = Step("stored", stored, {"picture can't be stored": lost} if lost else {})
+        flow = (*self._steps_of_records(), *first[1:], *second[1:], last)
+        write_flow(self.out / "flow.json", flow)
         if self.recipe.checklist is not None:
             counts = pq.read_table(self.place("candidates") / "counts.parquet")
-            selected = Observations.read(self.place("selected")).table
+            selected = pq.read_table(self.place("selected") / "observations.parquet", columns=["scientificName"])
             write_coverage(self.out, self.checklist.accepted_species(), counts, selected, self.recipe.selection.min_images)
         return flow
 
-
-def _nonzero(counts: Mapping[str, int]) -> dict[str, int]:
-    return {reason: number for reason, number in counts.items() if number}
+    def _steps_of_records(self) -> tuple[Step, Step]:
+        counts = read_manifest(self.place("records"), "records").counts
+        reasons = {name.removeprefix("rejected: "): n for name, n in counts.items() if name.startswith("rejected: ")}
+        rows = Step("rows of the sources", counts["images"] + counts["rejected"], {})
+        return rows, Step("valid records with a picture", counts["images"], reasons)

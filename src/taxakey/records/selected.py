@@ -17,11 +17,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_json, write_parquet
+from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_parquet
 from taxakey.records.coverage import write_csv
 from taxakey.records.engines import EngineName, open_engine
+from taxakey.records.flow import write_flow
 from taxakey.records.parted import write_parts
-from taxakey.records.selection import Selection, SelectionOptions, Step, select
+from taxakey.records.selection import Selection, SelectionOptions, select
 from taxakey.records.splits import SplitOptions
 from taxakey.records.table import Observations
 
@@ -81,19 +82,9 @@ def _write_tables(out: Path, selection: Selection, observations: Observations) -
     write_parquet(out / "observations.parquet", observations.table)
     write_parquet(out / "rejected.parquet", observations.rejected)
     write_parquet(out / "counts.parquet", selection.counts)
-    write_json(out / "flow.json", [asdict(step) for step in selection.flow])
+    write_flow(out / "flow.json", selection.flow)
     if selection.hosts is not None:
         write_csv(out / "hosts.csv", selection.hosts.table())
-
-
-def flow_lines(flow: Sequence[Step] | Sequence[Mapping[str, Any]]) -> list[str]:
-    """The account for people: a line a step, and one for each reason of dropping."""
-    lines = []
-    for step in flow:
-        told = asdict(step) if isinstance(step, Step) else step
-        lines.append(f"{told['kept']:>12,}  {told['step']}")
-        lines += [f"{-number:>12,}    {reason}" for reason, number in told["dropped"].items()]
-    return lines
 
 
 def _plain(value: Any) -> Any:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from taxakey.errors import BadInput, BadRecords
 from taxakey.records.engines import Engine
+from taxakey.records.flow import Step
 from taxakey.records.hosts import Choice, HostOptions, choose_hosts
 from taxakey.records.licences import CODES, licence_code
 from taxakey.records.naming.delivered_names import DELIVERED
@@ -72,15 +73,6 @@ class SelectionOptions:
             raise BadInput(f"licences: {unknown[0]!r} is no code of a licence; one of {', '.join(CODES)}")
         if self.duplicates not in ("near", "exact", "keep"):
             raise BadInput(f"duplicates {self.duplicates!r}: near, exact or keep")
-
-
-@dataclass(frozen=True)
-class Step:
-    """Rows that a step left, and those that it dropped by reason."""
-
-    step: str
-    kept: int
-    dropped: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False)
