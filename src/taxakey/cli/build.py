@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,6 +22,10 @@ def build(
     mask_labels: Annotated[
         bool, typer.Option("--mask-labels", help="As --mask-text, and whole blocks of text, stamps and scale bars too.")
     ] = False,
+    engine: Annotated[
+        Literal["local", "spark"],
+        typer.Option(help="spark: master by its own settings; all its machines see the same files."),
+    ] = "local",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads (processes when masking); by default as many as cores.")
     ] = None,
@@ -38,7 +42,7 @@ def build(
 
     mask = MaskOptions(what="labels" if mask_labels else "text") if mask_text or mask_labels else None
     options = BuildOptions(longest_edge=longest_edge, mask=mask)
-    counts = build_dataset(records, out, options, pictures=pictures, workers=workers).counts
+    counts = build_dataset(records, out, options, pictures=pictures, engine=engine, workers=workers).counts
     typer.echo(f"train {counts['train']:,}, validation {counts['validation']:,}, test {counts['test']:,} pictures")
     typer.echo(f"{counts['classes']:,} classes")
     if mask is not None:

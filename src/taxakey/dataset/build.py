@@ -21,7 +21,7 @@ from math import ceil
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -36,6 +36,7 @@ from taxakey.dataset.located import fetched_paths
 from taxakey.dataset.masking import MaskOptions, TextMasker, check_installed, may_be_sheet, text_masker
 from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_orientation, jpeg_size, read_picture
 from taxakey.dataset.shards import FAILURES, SCHEMA, Picture, failures_of, prepared_rows, shards_of, write_shard
+from taxakey.dataset.spark_shards import write_shards_on_spark
 from taxakey.errors import BadImage, BadInput, BadRecords
 from taxakey.progress import track
 from taxakey.records.table import Observations
@@ -80,12 +81,14 @@ def build(
     options: BuildOptions | None = None,
     *,
     pictures: Path | str | None = None,
+    engine: Literal["local", "spark"] = "local",
     workers: int | None = None,
 ) -> Manifest:
     """Make the artifact "dataset" in `out` from the artifact "records", with `workers` threads (default: the cores at hand).
 
     `pictures`: the artifact of that name, whose files count before the records' own paths. With `options.mask` the workers are
-    processes, each with a detector of its own. Raises BadRecords when the records have no split, or not one training picture can
+    processes, each with a detector of its own. `engine`: spark has workers of its own (see `spark_shards.py`) and gives the same
+    bytes. Raises BadRecords when the records have no split, or not one training picture can
     be used, and MissingExtra when masking is asked for and its packages aren't there.
     """
     records_folder, out, options = Path(records_folder), Path(out), options or BuildOptions()
@@ -100,7 +103,12 @@ def build(
     if start(out, plan) == "finished":
         return read_manifest(out, "dataset")
     shards = plan_shards(records.table, options.rows_per_shard)
-    _write_missing_shards(out, shards, options, workers or default_workers())
+    missing = _missing(out, shards)
+    if engine == "spark":
+        write_shards_on_spark(out / "data", missing, partial(process_shard, options=options))
+    else:
+        total = sum(rows.num_rows for rows in shards.values())
+        _write_shards(out, missing, options, workers or default_workers(), total)
     failures = _collect_failures(out)
     write_parquet(out / "failures.parquet", failures)
     rows = {part: _read_names(out, part) for part in PARTS}
@@ -211,12 +219,15 @@ def _prepare_row(path: str | None, basis_of_record: str | None, options: BuildOp
     return prepare(path, options, text_masker(options.mask))
 
 
-def _write_missing_shards(out: Path, shards: Mapping[str, pa.Table], options: BuildOptions, workers: int) -> None:
-    missing = {name: rows for name, rows in shards.items() if not (out / "data" / name).is_file()}
-    total = sum(rows.num_rows for rows in shards.values())
-    done = total - sum(rows.num_rows for rows in missing.values())
+def _missing(out: Path, shards: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
     for leftover in (out / "data").glob(".*.partial"):
         leftover.unlink()  # of a run that was killed while it wrote
+    return {name: rows for name, rows in shards.items() if not (out / "data" / name).is_file()}
+
+
+def _write_shards(out: Path, missing: Mapping[str, pa.Table], options: BuildOptions, workers: int, total: int) -> None:
+    """`total`: pictures of all shards, those that are there already too."""
+    done = total - sum(rows.num_rows for rows in missing.values())
     pool = _pool(options, workers)
     try:
         progress = track(_prepared(pool, missing, options), "pictures", total=total, done=done)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import pyarrow.parquet as pq
 
@@ -128,7 +129,8 @@ class Compilation:
             )  # fmt: skip
 
     def dataset(self) -> Manifest:
-        return build(self.place("selected"), self.place("dataset"), self.recipe.build, workers=self.workers)
+        engine: Literal["local", "spark"] = "spark" if self.recipe.engine == "spark" else "local"
+        return build(self.place("selected"), self.place("dataset"), self.recipe.build, engine=engine, workers=self.workers)
 
     def audit(self) -> Manifest:
         return audit(
