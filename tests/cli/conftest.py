@@ -10,6 +10,7 @@ from threading import Thread
 
 import pytest
 
+from taxakey.artifacts import write_json
 from taxakey.records.sample import SampleOptions, sample
 
 
@@ -27,6 +28,7 @@ def herbarium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         sample(folder, SampleOptions(sheets=150, size=96, duplicates=0.1, idigbio=0.4, address=address), workers=1)
         for picture in sorted(folder.rglob("*.jpg"))[::20]:
             picture.unlink()  # as on any server, some are gone
+        write_json(folder / "archive.json", {"doi": "10.15468/dl.drawn1"})  # as `taxakey records --gbif` notes it
         Thread(target=server.serve_forever, daemon=True).start()
         yield folder
         server.shutdown()
