@@ -66,7 +66,10 @@ def test_sums_of_stored_answers_are_dense_sums(seed: int, k: int) -> None:
     probability_OC = generator.integers(1, 5, (6, 8)) / 64  # sums are exact, so ties are ties
     index_Ok = top_k(probability_OC, k)
     taxa_Ot, sums_Ot = taxon_sums(index_Ok, np.take_along_axis(probability_OC, index_Ok, axis=1), codes_C)
-    assert taxa_Ot.shape == sums_Ot.shape
+    assert taxa_Ot.shape == sums_Ot.shape == (6, k)
+    two, their_sums = taxon_sums(index_Ok, np.take_along_axis(probability_OC, index_Ok, axis=1), codes_C, most=2)
+    assert np.array_equal(two, taxa_Ot[:, :2])
+    assert np.array_equal(their_sums, sums_Ot[:, :2])
     for row in range(6):
         dense: dict[int, float] = {}
         for taxon in index_Ok[row]:
@@ -74,10 +77,13 @@ def test_sums_of_stored_answers_are_dense_sums(seed: int, k: int) -> None:
                 dense[codes_C[taxon]] = dense.get(codes_C[taxon], 0) + probability_OC[row, taxon]
         held = taxa_Ot[row] >= 0
         expected = sorted(dense.items(), key=lambda item: (-item[1], item[0]))
+        assert not held[len(expected) :].any()
         assert list(zip(taxa_Ot[row][held], sums_Ot[row][held], strict=True)) == expected
         assert not sums_Ot[row][~held].any()
 
 
-def test_rows_without_a_known_taxon() -> None:
+def test_rows_without_a_known_taxon_or_without_answers() -> None:
     taxa_Ot, sums_Ot = taxon_sums(np.array([[0, 1]]), np.array([[0.5, 0.5]]), np.array([-1, -1]))
-    assert taxa_Ot.shape == sums_Ot.shape == (1, 0)
+    assert (taxa_Ot.tolist(), sums_Ot.tolist()) == ([[-1, -1]], [[0.0, 0.0]])
+    taxa_Ot, sums_Ot = taxon_sums(np.zeros((2, 0), dtype=int), np.zeros((2, 0)), np.array([0]))
+    assert taxa_Ot.shape == sums_Ot.shape == (2, 0)

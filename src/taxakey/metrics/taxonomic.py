@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from taxakey.errors import BadInput
 from taxakey.metrics.accuracy import Floats, Integers
+from taxakey.predictions import top_k
 
 
 def mean_taxonomic_distance(distance_O: ArrayLike, wrong_O: ArrayLike) -> float:
@@ -72,38 +73,30 @@ def ancestor_height(true_O: Integers, predicted_O: Integers, codes_L: Sequence[I
 
 
 def taxon_sums(
-    index_Ok: Integers, probability_Ok: NDArray[np.floating], codes_C: Integers
+    index_Ok: Integers, probability_Ok: NDArray[np.floating], codes_C: Integers, *, most: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Taxa of a higher rank [O, t] with the sums of their species among the stored answers [O, t], falling, ties by index.
+    """The `most` probable taxa of a higher rank [O, t] and the sums of their species among the stored answers [O, t].
 
-    codes_C: the taxon of each class, negative where it isn't known; such classes belong to none. t is the most taxa that a row
-    has; shorter rows end with taxon -1 and 0. Exact where all classes are stored; else every sum may lack up to the row's tail.
-    (`Predictions` holds exact sums, made before the cut: this is for tables of others that end after k species.)
+    They fall, ties by index; t is `most`, or k where that is less or None. Rows with fewer taxa end with taxon -1 and 0.
+    codes_C: the taxon of each class, negative where it isn't known; such classes belong to none. Exact where all classes are
+    stored; else every sum may lack up to the row's tail. (`Predictions` holds exact sums, made before the cut: this is for
+    tables that end after k species.)
 
     >>> taxa, sums = taxon_sums(np.array([[3, 0, 1]]), np.array([[0.4, 0.3, 0.2]]), np.array([5, 5, 6, 7]))
     >>> taxa, sums.round(6)
-    (array([[5, 7]]), array([[0.5, 0.4]]))
+    (array([[ 5,  7, -1]]), array([[0.5, 0.4, 0. ]]))
     """
-    taxon_Ok = np.asarray(codes_C)[np.asarray(index_Ok)]
-    rows, k = taxon_Ok.shape
-    order_Ok = np.argsort(taxon_Ok, axis=1, kind="stable")
-    taxon_Ok = np.take_along_axis(taxon_Ok, order_Ok, axis=1)
-    value_Ok = np.take_along_axis(np.asarray(probability_Ok, dtype=np.float64), order_Ok, axis=1)
-    first_Ok = np.ones((rows, k), dtype=bool)
-    first_Ok[:, 1:] = taxon_Ok[:, 1:] != taxon_Ok[:, :-1]
+    index_Ok = np.asarray(index_Ok)
+    rows, k = index_Ok.shape
+    # Sorting numbers made of taxon and column is several times faster than asking for the order of the taxa.
+    taxon_Ok, column_Ok = np.divmod(np.sort(np.asarray(codes_C, dtype=np.int64)[index_Ok] * k + np.arange(k), axis=1), max(k, 1))
+    value_Ok = np.take_along_axis(np.asarray(probability_Ok, dtype=np.float64), column_Ok, axis=1)
+    first_Ok = np.diff(taxon_Ok, axis=1, prepend=-2) != 0
     starts = np.flatnonzero(first_Ok)
-    sums = np.add.reduceat(value_Ok.reshape(-1), starts) if len(starts) else np.zeros(0)
-    known = taxon_Ok.reshape(-1)[starts] >= 0
-    starts, sums = starts[known], sums[known]
-    taxa, row = taxon_Ok.reshape(-1)[starts], starts // k if k else starts
-    order = np.lexsort((taxa, -sums, row))
-    return _padded(row[order], taxa[order], rows, -1), _padded(row[order], sums[order], rows, 0.0)
-
-
-def _padded(row: NDArray[np.int64], values: NDArray, rows: int, empty: float) -> NDArray:
-    """Values in the order of their rows -> [O, t], filled up with `empty`."""
-    count_O = np.bincount(row, minlength=rows)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(count_O) - count_O, count_O)
-    table_Ot = np.full((rows, count_O.max(initial=0)), empty, dtype=values.dtype)
-    table_Ot[row, place] = values
-    return table_Ot
+    sums_Ok = np.full((rows, k), -1.0)  # below every sum, so that what begins no taxon comes last
+    if len(starts):
+        sums_Ok.reshape(-1)[starts] = np.add.reduceat(value_Ok.reshape(-1), starts)
+    sums_Ok[taxon_Ok < 0] = -1.0
+    best_Ot = top_k(sums_Ok, k if most is None else min(most, k))
+    sums_Ot, taxa_Ot = np.take_along_axis(sums_Ok, best_Ot, axis=1), np.take_along_axis(taxon_Ok, best_Ot, axis=1)
+    return np.where(sums_Ot < 0, -1, taxa_Ot), np.maximum(sums_Ot, 0.0)
