@@ -208,9 +208,8 @@ def main() -> None:
         result = answers.get()
         process.join()
     print(f"{given.rows:,} rows of {given.answers} answers among {given.classes:,} species, {size:,.0f} MB on disk")
-    print(
-        f"{len(result['figures'])} figures in {result['seconds']} s ({result['processor_seconds']} s of the processor), {result['peak_MB']:,} MB"
-    )
+    times = f"{result['seconds']} s ({result['processor_seconds']} s of the processor)"
+    print(f"{len(result['figures'])} figures in {times}, {result['peak_MB']:,} MB")
     for name, value in result["figures"].items():
         print(f"  {name:20} {value if isinstance(value, list) else f'{value:.6g}'}")
     if given.out:
