@@ -8,7 +8,6 @@ Thresholds and guarantees are learned on VALIDATION and hold for observations of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from taxakey.errors import BadInput
 from taxakey.metrics.cost_matrix import Costs
-from taxakey.metrics.costs import HARMLESS_ACCUSED, POISONOUS_MISSED, track4
+from taxakey.metrics.costs import HARMLESS_ACCUSED, POISONOUS_MISSED, track4, unknown_costs
 
 Integers = NDArray[np.integer]
 Floats = NDArray[np.float64]
@@ -102,8 +101,7 @@ def fit_unknown(sureness_O: ArrayLike, answer_O: Integers, true_O: Integers) -> 
     answer_O, true_O = np.asarray(answer_O), np.asarray(true_O)
     if not len(sureness_O) or np.isnan(sureness_O).any():
         raise BadInput("a threshold for the unknown needs validation observations, each with its sureness")
-    named_O = np.where(true_O < 0, 10.0, (answer_O != true_O).astype(np.float64))
-    silent_O = np.where(true_O < 0, 0.0, 0.1)
+    named_O, silent_O = unknown_costs(true_O, answer_O), unknown_costs(true_O, np.full(len(true_O), UNKNOWN))
     order = np.argsort(sureness_O, kind="stable")
     # Cost when the n least sure are called unknown, for n from none to all.
     cost = np.concatenate([[0.0], np.cumsum((silent_O - named_O)[order])]) + named_O.sum()
@@ -171,10 +169,10 @@ def _conformal_threshold(p_N: Floats, coverage: float) -> float:
     return float(np.partition(p_N, place - 1)[place - 1]) if place else 0.0
 
 
-def mean_set_size(sets: Sequence[NDArray[np.bool_]] | NDArray[np.bool_]) -> float:
+def mean_set_size(sets_OC: NDArray[np.bool_]) -> float:
     """Mean number of classes of the sets [O, C]; stands beside every coverage, for the set of all classes covers always.
 
     >>> mean_set_size(np.array([[True, False], [True, True]]))
     1.5
     """
-    return float(np.asarray(sets).sum(axis=1).mean())
+    return float(np.asarray(sets_OC).sum(axis=1).mean())
