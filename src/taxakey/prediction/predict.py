@@ -109,7 +109,7 @@ def _name_portion(
 ) -> None:
     scores_IC = _scores(model, rows, images, vectors, device)
     calibration = model.calibration or Calibration()
-    probabilities_IC = calibration.probabilities(scores_IC)
+    probabilities_IC = calibration.bind(model.taxonomy).probabilities(scores_IC)
     logsumexp_I = logsumexp(scores_IC, axis=1)
     ids = [rows.observation_ids[image] for image in images]
     observations, first_I, observation_I = np.unique(ids, return_index=True, return_inverse=True)

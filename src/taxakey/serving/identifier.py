@@ -53,7 +53,7 @@ class Identifier:
         self.calibration = calibration
         self.fingerprint = fingerprint
         self._answers = Answers(taxonomy, calibration)
-        self._temperature = calibration or Calibration()
+        self._scaling = (calibration or Calibration()).bind(taxonomy)
         self._decode_threads = decode_threads or min(8, os.cpu_count() or 1)
 
     @property
@@ -101,7 +101,7 @@ class Identifier:
 
     def identify_pixels(self, pixels_B3HW: NDArray[np.float32], *, top: int = 5) -> Answer:
         """The answer for one specimen whose pictures are prepared already, [B, 3, H, W]."""
-        probabilities_BC = self._temperature.probabilities(self.scorer.scores(pixels_B3HW))
+        probabilities_BC = self._scaling.probabilities(self.scorer.scores(pixels_B3HW))
         return self._answers.from_probabilities(probabilities_BC.mean(axis=0, keepdims=True), top, [len(pixels_B3HW)])[0]
 
     def _decoded(
@@ -134,7 +134,7 @@ class Identifier:
         if not batch:
             return
         scores_BC = self.scorer.scores(np.stack([pixels for _, pixels in batch]))
-        for (pending, _), probabilities_C in zip(batch, self._temperature.probabilities(scores_BC), strict=True):
+        for (pending, _), probabilities_C in zip(batch, self._scaling.probabilities(scores_BC), strict=True):
             pending.add(probabilities_C)
         batch.clear()
 
