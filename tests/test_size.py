@@ -202,9 +202,17 @@ def test_a_backbone_that_timm_does_not_know() -> None:
         Backbone(BackboneOptions(name="no_such_net"))
 
 
-def test_a_transformer_refuses_other_pictures_with_a_way_out() -> None:
-    with pytest.raises(BadInput, match=r"can't take pictures of 100×100.*img_size: 100"):
-        _ = Backbone(BackboneOptions(name="vit_tiny_patch16_224", image_size=100)).multiply_adds
+def test_pictures_that_a_backbone_cannot_take_are_refused_with_a_way_out() -> None:
+    with pytest.raises(BadRecipe, match=r"patches of 16×16, and 100×100 isn't made of whole ones; say image_size 96×96"):
+        Backbone(BackboneOptions(name="vit_tiny_patch16_224", image_size=100))
+    with pytest.raises(BadInput, match=r"vgg11 can't take pictures of 16×16"):
+        _ = Backbone(BackboneOptions(name="vgg11", image_size=16)).multiply_adds
+
+
+def test_a_transformer_works_in_proportion_to_its_patches() -> None:
+    small, large = (Backbone(BackboneOptions(name="test_vit", image_size=size)) for size in (64, (64, 128)))
+    assert (small.input_size, large.input_size) == ((3, 64, 64), (3, 64, 128))
+    assert large.multiply_adds > 1.9 * small.multiply_adds
 
 
 # ---- memory ----
