@@ -79,12 +79,18 @@ def make_plain(backbone: nn.Module, options: TuningOptions) -> None:
 
 
 def groups(backbone: nn.Module, by: Literal["stages", "blocks"] = "stages") -> list[list[str]]:
-    """Names of the weights, group by group, from the input to the output; raises BadRecipe where timm knows no groups."""
+    """Names of the weights, group by group, from the input to the output; raises BadRecipe where timm knows no groups.
+
+    A norm after the last stage, which timm counts by itself in some networks and not in others, is the last stage's here.
+    """
     matcher = getattr(backbone, "group_matcher", None)
     if matcher is None:
         raise BadRecipe(f"timm tells no {by} of {_name(backbone)} apart; say tuning.freeze: 0 or all_but_norms")
     found = timm.models.group_parameters(backbone, matcher(coarse=by == "stages"))
-    return [found[number] for number in sorted(found)]
+    *before, last = (found[number] for number in sorted(found))
+    if before and all(backbone.get_parameter(name).ndim < 2 for name in last):
+        last = before.pop() + last
+    return [*before, last]
 
 
 def set_modes(backbone: nn.Module, *, head_alone: bool, freeze_norm: bool) -> None:

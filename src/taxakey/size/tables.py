@@ -85,7 +85,8 @@ def _work(found: Comparison) -> list[RenderableType]:
         work = (size.backbone_multiply_adds, size.naming_multiply_adds, size.naming, size.training_multiply_adds, step)
         table.add_row(title(row.head), *(f"{number / 1e6:,.1f}" for number in work))
     trained = "backbone and head" if found.training.backbone else "the head (the backbone's features were computed before)"
-    frozen = ", as if nothing of it were frozen" if found.backbone.learning != found.backbone.parameters else ""
+    part = found.training.backbone and found.backbone.learning != found.backbone.parameters
+    frozen = ", as if nothing of it were frozen" if part else ""
     note = (
         "Products in convolutions, linear layers and attention; not norms and activations. Head, in training: forward, for "
         f"what one picture must decide. Training step: forward and backward, 3 times the forward pass of {trained}{frozen}."
