@@ -90,5 +90,5 @@ def test_without_peft_the_line_that_installs_it_is_named(monkeypatch: pytest.Mon
 
 def test_options_out_of_bounds() -> None:
     for wrong in ({"rank": 0}, {"alpha": 0.0}, {"dropout": 1.0}, {"targets": ()}):
-        with pytest.raises(ValueError, match="must be|no targets"):
+        with pytest.raises(ValueError, match=r"must be|no targets"):
             LoraOptions(**wrong)  # type: ignore[arg-type]

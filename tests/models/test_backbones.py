@@ -55,8 +55,8 @@ def test_the_table_says_what_the_backbone_is(name: str) -> None:
 
 
 def test_the_table_names_every_family_of_the_papers() -> None:
-    families = "resnet18 resnet50 resnet101 efficientnet_b4 efficientnetv2_b1 efficientnetv2_s efficientnetv2_m efficientnet_b6"
-    families += " mobilenetv2 mobilenetv3 vit_base_patch16 vit_base_patch32 reg4_dinov2 swin_ swinv2 convnext deit3 beit resnest regnety"
+    families = """resnet18 resnet50 resnet101 efficientnet_b4 efficientnet_b6 efficientnetv2_b1 efficientnetv2_s efficientnetv2_m
+        mobilenetv2 mobilenetv3 vit_base_patch16 vit_base_patch32 reg4_dinov2 swin_ swinv2 convnext deit3 beit resnest regnety"""
     assert not [family for family in families.split() if not any(family in name for name in ROWS)]
     missing = re.search(r"timm lacks (.*?), the hybrid", PAGE.read_text(encoding="utf-8").replace("\n", " "))
     assert missing, "what timm lacks isn't said"

@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import taxakey.torchvision_guard  # noqa: F401  before timm
 
@@ -23,12 +24,13 @@ from torch import Tensor
 import taxakey.training.loop as loop
 from taxakey.artifacts import read_manifest
 from taxakey.dataset.reader import Dataset
+from taxakey.embeddings import embed, features
 from taxakey.errors import BadRecipe
 from taxakey.export import export
 from taxakey.models.adapters import LoraOptions
 from taxakey.models.backbones import BackboneOptions
 from taxakey.models.cosine import ArcFaceOptions
-from taxakey.models.heads import Head
+from taxakey.models.heads import Head, LinearOptions
 from taxakey.models.mlp import MlpOptions
 from taxakey.models.targets import SeveralTargets, TargetOptions
 from taxakey.models.trees import TreeHead
@@ -83,6 +85,21 @@ def test_frozen_stages_stay_to_the_last_bit(sheets_dataset: Path, tmp_path: Path
     assert "its first 3 stages frozen, the others trained; head: mlp" in card
 
 
+@pytest.mark.parametrize(("name", "size"), [("mobilenetv3_small_050", 48), ("vit_tiny_patch16_224", (32, 64))])
+def test_a_head_on_any_frozen_backbone_is_loaded_by_timm(
+    name: str, size: int | tuple[int, int], sheets_dataset: Path, tmp_path: Path
+) -> None:
+    """MobileNetV3, the built-in recipe's, has a layer behind its pooling: more features come out than timm's num_features."""
+    recipe = replace(fine_tuning(tmp_path, name, TuningOptions(), size=size), train="head", head=LinearOptions())
+    embed(sheets_dataset, recipe.backbone, tmp_path / "vectors")
+    train(sheets_dataset, recipe, tmp_path / "run", embeddings_folder=tmp_path / "vectors", device="cpu")
+    model, part = load_model(tmp_path / "run"), Dataset.open(sheets_dataset).part("test")
+    assert read_manifest(tmp_path / "vectors", "embeddings").counts["width"] == model.network.head.in_features
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'run' / 'model'}", pretrained=True).eval()
+    ours = features(model.network, part, range(3), model.preprocess)
+    np.testing.assert_allclose(features(theirs, part, range(3), model.preprocess), ours, rtol=1e-4, atol=1e-5)
+
+
 @needs_peft
 def test_adapters_are_merged_before_a_model_is_stored(sheets_dataset: Path, tmp_path: Path) -> None:
     recipe = fine_tuning(tmp_path, "vit_tiny_patch16_224", TuningOptions(lora=LoraOptions(rank=2, targets=("mlp.fc1",))))
@@ -117,8 +134,8 @@ class Stopped(Exception):
 class Snapshots(Curves):
     """Keeps the backbone's state at the end of every epoch, and stops a run where it is told to."""
 
-    taken: list[dict[str, Tensor]] = []
-    stop_after: int | None = None
+    taken: ClassVar[list[dict[str, Tensor]]] = []
+    stop_after: ClassVar[int | None] = None
 
     def on_train_epoch_end(self, trainer, module) -> None:  # type: ignore[no-untyped-def]
         super().on_train_epoch_end(trainer, module)
@@ -241,6 +258,10 @@ EXAMPLES = [
 ]
 
 
+def test_both_pages_have_examples() -> None:
+    assert {page for page, _ in EXAMPLES} == {"backbones.md", "heads.md"}
+
+
 @pytest.mark.parametrize(("page", "text"), EXAMPLES)
 def test_the_recipes_in_the_documentation_can_be_read(page: str, text: str) -> None:
     assert recipe_from(yaml.safe_load(text), page).resolved().name
@@ -261,9 +282,7 @@ class NearestPrototype(Head):
         return -torch.cdist(features_BD, self.prototypes_CD).square()
 
 
-def test_a_new_head_needs_no_change_of_the_loop(
-    sheets_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_head_needs_no_change_of_the_loop(sheets_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "build_head", lambda _, in_features, taxonomy, __: NearestPrototype(in_features, len(taxonomy)))
     recipe = replace(SMOKE, targets=TargetOptions(ranks={"genus": 0.5}), loop=replace(SMOKE.loop, epochs=3))
     train(sheets_dataset, recipe, tmp_path / "run", device="cpu")

@@ -1,7 +1,7 @@
 """LoRA: low-rank adapters beside the frozen layers of a transformer, through peft (Hu et al., 2021, arXiv 2106.09685).
 
-A layer W x becomes W x + alpha/rank · B (A x), of which A and B alone learn; B starts at zero, so training starts from the network
-as it came. Before a model is stored they are added into W: what is stored needs no peft, and costs what it cost before.
+A layer W x becomes W x + alpha/rank · B (A x), of which A and B alone learn; B starts at zero, so training starts from the
+network as it came. Before a model is stored they are added into W: what is stored needs no peft, and costs what it cost before.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ def merge_adapters(backbone: nn.Module) -> None:
 def _never_called(backbone: nn.Module, names: Sequence[str], input_size: tuple[int, int, int]) -> list[str]:
     """Which of these modules a forward pass leaves out. It runs on the meta device: shapes without numbers, in no time."""
     called = set[str]()
-    hooks = [
-        backbone.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.add(name)) for name in names
-    ]
+    hooks = [backbone.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: called.add(name)) for name in names]
     tensors = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
     training = backbone.training
     with torch.no_grad():

@@ -105,9 +105,7 @@ def _random_head(
         case SampledOptions():
             return SampledHead(in_features, classes, width=options.width, share=options.share, sparse=options.sparse)
         case MlpOptions():
-            return MlpHead(
-                in_features, classes, hidden=options.hidden, activation=options.activation, dropout=options.dropout
-            )
+            return MlpHead(in_features, classes, hidden=options.hidden, activation=options.activation, dropout=options.dropout)
         case CosineOptions():
             return CosineHead(in_features, classes, scale=options.scale)
         case ArcFaceOptions():

@@ -94,9 +94,9 @@ class SeveralTargets(Head):
         self.species, self.weight = species, weight
         self.in_features, self.classes, self.metadata = species.in_features, species.classes, species.metadata
         self.targets = {target.name: target for target in targets}
-        self.classifiers = nn.ModuleDict({t.name: nn.Linear(self.in_features, t.choices) for t in targets})
+        self.classifiers = nn.ModuleDict()
         for target in targets:
-            classifier = self.classifiers[target.name]
+            self.classifiers[target.name] = classifier = nn.Linear(self.in_features, target.choices)
             nn.init.normal_(classifier.weight, std=0.01)  # as in LinearHead
             nn.init.zeros_(classifier.bias)
             # They follow from the taxonomy, which is stored with the model.

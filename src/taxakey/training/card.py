@@ -35,8 +35,7 @@ def write_card(
         "families from photographs.",
         "",
         *(f"**Note:** {note}\n" for note in notes),
-        f"* Network: `{recipe.backbone.name}` from {weights}, {frozen}; head: {head}; "
-        f"{counts['parameters']:,} parameters.",
+        f"* Network: `{recipe.backbone.name}` from {weights}, {frozen}; head: {head}; {counts['parameters']:,} parameters.",
         f"* Trained on {counts['train']:,} photographs, chosen on {counts['validation']:,}; seed {recipe.seed}.",
         f"* Class list {taxonomy.fingerprint} (`taxonomy.parquet`), recipe in `recipe.yaml`, made by Taxakey {__version__}.",
         f"* {_best_epoch(run, recipe)}",
