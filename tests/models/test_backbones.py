@@ -145,6 +145,16 @@ def test_position_embeddings_of_a_file_are_resampled(tmp_path: Path) -> None:
     assert smaller(torch.zeros(2, 3, 64, 96)).shape == (2, feature_width(smaller))
 
 
+@pytest.mark.parametrize("family", ["vit", "dinov2", "deit3", "beit", "swin", "swinv2"])
+def test_weights_of_a_transformer_serve_another_size(family: str, tmp_path: Path) -> None:
+    name, arguments, size = SMALL[family]
+    torch.manual_seed(0)
+    save_file(timm.create_model(name, num_classes=0, **arguments).state_dict(), tmp_path / "weights.safetensors")
+    options = BackboneOptions(name=name, weights=str(tmp_path / "weights.safetensors"), arguments=arguments, image_size=size)
+    height, width = picture_size(options) or (0, 0)
+    assert build_backbone(options).eval()(torch.randn(1, 3, height, width)).isfinite().all()
+
+
 def test_a_side_that_is_no_multiple_of_the_patch_is_refused() -> None:
     with pytest.raises(BadRecipe, match=r"patches of 14×14, and 224×230 isn't made of whole ones; say image_size 224×224"):
         meta(BackboneOptions(name="vit_small_patch14_reg4_dinov2", weights="none", image_size=(224, 230)))
