@@ -18,7 +18,7 @@ from taxakey.cpu_memory import keep_freed_memory
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import shard_file, write_shard
-from taxakey.models.backbones import BackboneOptions, build_backbone, data_config, state_hash
+from taxakey.models.backbones import BackboneOptions, build_backbone, data_config, feature_width, state_hash
 from taxakey.progress import track
 
 PARTS = ("train", "validation", "test")
@@ -36,7 +36,7 @@ def embed(dataset_folder: Path | str, options: BackboneOptions, out: Path | str,
     plan = embedding_plan(dataset, options, backbone, preprocess)
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
-    counts: dict[str, int] = {"width": int(backbone.num_features)}  # type: ignore[arg-type]
+    counts: dict[str, int] = {"width": feature_width(backbone)}
     for name in PARTS:
         part = dataset.part(name)
         counts[name] = len(part)

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from taxakey.cli.main import app
+from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput, BadRecipe
 from taxakey.taxonomy import Taxonomy
 
@@ -85,6 +86,28 @@ def test_how_many_classes_fit_needs_no_number_of_classes() -> None:
     result = run("--memory", "30MB", *wide, "--head", "linear")
     assert f"{linear['classes']:,}" in result.stdout
     assert "none" in run("--memory", "1kB", *wide, "--head", "linear").stdout
+
+
+def test_a_recipe_that_freezes_is_counted_as_it_trains(tmp_path: Path, sheets_dataset: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: a\ntrain: all\nbackbone: {name: test_vit, weights: none, image_size: [64, 32]}\ntuning: {freeze: -1}\n"
+        "targets: {ranks: {genus: 1.0}}\n"
+    )
+    answer = as_json("--recipe", recipe, "--dataset", sheets_dataset)
+    assert answer["input_size"] == [3, 64, 32]
+    linear = answer["heads"][0]
+    assert 0 < answer["learning_parameters"] < linear["parameters"]["backbone"] / 2
+    taxonomy = Dataset.open(sheets_dataset).taxonomy
+    outputs = len(taxonomy) + len(taxonomy.taxa("genus"))
+    assert linear["parameters"]["classifier"] == outputs * (answer["features"] + 1)
+    assert linear["training_memory"]["gradients"] == 4 * (answer["learning_parameters"] + linear["parameters"]["classifier"])
+    shown = run("--recipe", recipe, "--dataset", sheets_dataset).stdout
+    assert f"The head and {answer['learning_parameters']:,} numbers for the backbone are trained" in shown
+    assert "as if nothing of it were frozen" in " ".join(shown.split())
+    refused = run("--recipe", recipe, "--classes", 5)
+    assert isinstance(refused.exception, BadInput)
+    assert "hang on the taxonomy" in str(refused.exception)
 
 
 def test_the_papers_table_beside_our_count() -> None:

@@ -33,7 +33,8 @@ class AugmentOptions:
         """A function from a decoded picture [H, W, 3] to pixels [3, H, W] as the network expects them."""
         size = preprocess.input_size[1:]
         squash = preprocess.crop_mode == "squash"
-        ratio = (0.85, 1.18) if squash else (3 / 4, 4 / 3)
+        aspect = size[1] / size[0]  # shapes in the picture keep theirs, up to the ratio, also where the input is no square
+        ratio = (0.85 * aspect, 1.18 * aspect) if squash else (3 / 4 * aspect, 4 / 3 * aspect)
         steps: list[Callable[[Tensor], Tensor]] = []
         if squash:  # the network sees whole pictures pressed into its input, so that is what the crop must be cut from
             steps.append(v2.Resize(size, antialias=True))

@@ -44,6 +44,7 @@ class Comparison:
         setting = {
             "backbone": self.backbone.name,
             "features": self.backbone.features,
+            "learning_parameters": self.backbone.learning if self.training.backbone else 0,
             "input_size": list(self.backbone.input_size),
             "trained": "all" if self.training.backbone else "head",
             "batch_size": self.training.batch,

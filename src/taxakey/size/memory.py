@@ -37,6 +37,7 @@ from taxakey.models.head_options import HeadOptions
 from taxakey.models.heads import Head
 from taxakey.models.sampled import SampledOptions
 from taxakey.models.trees import TreeOptions
+from taxakey.models.tuning import set_modes
 from taxakey.size.network import Backbone, ClassList, count_parameters, meta_head
 
 Moment = Literal["forward pass", "backward pass", "optimiser's step"]
@@ -243,9 +244,7 @@ def _trace_backbone(backbone: Backbone, training: Training) -> _Trace:
     module = backbone.build().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with FakeTensorMode():
         _faked(module)
-        for layer in module.modules() if backbone.options.freeze_norm else ():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.eval()
+        set_modes(module, head_alone=False, freeze_norm=backbone.options.freeze_norm)
         pixels_B3HW = torch.empty(training.batch, *backbone.input_size)
 
         def forward() -> Tensor:

@@ -20,10 +20,11 @@ from taxakey.artifacts import read_json, write_json, write_parquet
 from taxakey.calibration import Calibration
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadInput, MissingArtifact
-from taxakey.models.backbones import Network, classifier_name
+from taxakey.models.backbones import Network, classifier_name, creation_arguments
 from taxakey.models.head_options import build_head
 from taxakey.models.heads import LinearHead
 from taxakey.models.hierarchies import Hierarchy
+from taxakey.models.targets import with_targets
 from taxakey.taxonomy import Taxonomy
 from taxakey.training.recipe import Recipe, recipe_from
 
@@ -57,12 +58,13 @@ def save_model(folder: Path | str, network: Network, taxonomy: Taxonomy, preproc
 
 def _config(network: Network, taxonomy: Taxonomy, preprocess: Preprocess, recipe: Recipe) -> dict[str, Any]:
     classifier = classifier_name(network.backbone)
-    head = recipe.to_dict()["head"]
+    plain = recipe.to_dict()
+    heads = {"head": plain["head"], "targets": plain["targets"]}
     return {
         "architecture": recipe.backbone.name.split(".")[0],
         "num_classes": len(taxonomy) if _is_flat(network) else 0,
         "num_features": network.head.in_features,
-        "model_args": dict(recipe.backbone.arguments),
+        "model_args": creation_arguments(recipe.backbone),
         "pretrained_cfg": {
             **preprocess.to_config(),
             "num_classes": len(taxonomy) if _is_flat(network) else 0,
@@ -72,7 +74,7 @@ def _config(network: Network, taxonomy: Taxonomy, preprocess: Preprocess, recipe
             "custom_load": False,
         },
         "label_names": list(taxonomy.names),
-        "taxakey": {"version": __version__, "head": head, "taxonomy": taxonomy.fingerprint},
+        "taxakey": {"version": __version__, **heads, "taxonomy": taxonomy.fingerprint},
     }
 
 
@@ -98,7 +100,8 @@ def load_model(path: Path | str, device: str = "cpu") -> Model:
     taxonomy = Taxonomy.read(folder / "taxonomy.parquet")
     try:
         facts = config["taxakey"]
-        recipe = recipe_from({"name": "model", "head": facts["head"]}, folder / "config.json")
+        heads = {"head": facts["head"], "targets": facts.get("targets", {})}  # a model of before had no further targets
+        recipe = recipe_from({"name": "model", **heads}, folder / "config.json")
         taxonomy.require_same(facts["taxonomy"], mine=folder / "taxonomy.parquet", theirs=folder / "config.json")
         backbone = timm.create_model(config["architecture"], pretrained=False, num_classes=0, **config["model_args"])
         preprocess = Preprocess.from_config(config["pretrained_cfg"])
@@ -106,7 +109,7 @@ def load_model(path: Path | str, device: str = "cpu") -> Model:
         raise BadInput(f"{folder / 'config.json'}: not a Taxakey model's configuration ({error!r})") from None
     stored = _stored(folder / "model.safetensors")
     head = build_head(recipe.head, config["num_features"], taxonomy, hierarchy=_hierarchy(stored))
-    network = Network(backbone, head)
+    network = Network(backbone, with_targets(head, recipe.targets, taxonomy))
     _load_weights(network, stored, folder / "model.safetensors")
     calibration_file = folder / "calibration.json"
     calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
@@ -122,9 +125,10 @@ def _stored(file: Path) -> dict[str, torch.Tensor]:
 
 def _hierarchy(stored: Mapping[str, torch.Tensor]) -> Hierarchy | None:
     """The shape of a stored tree, or None for a head that is none."""
-    if "taxakey_head.first_N1" not in stored:
-        return None
-    return Hierarchy(*(stored[f"taxakey_head.{name}"].numpy().astype("int64") for name in ("first_N1", "target_E")))
+    for head in ("taxakey_head.", "taxakey_head.species."):  # the second inside a head with further targets
+        if f"{head}first_N1" in stored:
+            return Hierarchy(*(stored[f"{head}{name}"].numpy().astype("int64") for name in ("first_N1", "target_E")))
+    return None
 
 
 def _load_weights(network: Network, stored: Mapping[str, torch.Tensor], file: Path) -> None:

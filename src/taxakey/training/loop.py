@@ -27,9 +27,11 @@ from taxakey.dataset.reader import Dataset
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
 from taxakey.errors import BadInput
-from taxakey.models.backbones import Network, build_backbone, data_config, state_hash
+from taxakey.models.backbones import Network, build_backbone, data_config, feature_width, state_hash
 from taxakey.models.class_means import FeatureStatistics
 from taxakey.models.head_options import ClassFacts, build_head, wants_statistics
+from taxakey.models.targets import with_targets
+from taxakey.models.tuning import make_plain, make_ready
 from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
 from taxakey.training.card import write_card
 from taxakey.training.checkpoint import best_weights, epochs_done, save_model
@@ -69,6 +71,8 @@ def train(
     if artifacts.start(run.out, run.plan) == "finished":
         return artifacts.read_manifest(run.out, run.plan.kind)
     module = _fit(run, device)
+    trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    make_plain(run.network.backbone, run.recipe.tuning)
     network = Network(run.network.backbone, module.head).eval()
     save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe)
     calibration = _calibrate(run, network, device)
@@ -77,7 +81,7 @@ def train(
     counts = {
         "classes": len(run.dataset.taxonomy),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "trained_parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "trained_parameters": trained,
         "train": len(run.dataset.part("train")),
         "validation": len(run.dataset.part("validation")),
     }
@@ -96,7 +100,10 @@ def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder:
     if recipe.train == "head":
         vectors = _matching_vectors(embeddings_folder, recipe, state_hash(backbone))
         inputs["embeddings"] = artifacts.hash_of(vectors.folder)
-    head = build_head(recipe.head, int(backbone.num_features), dataset.taxonomy, _class_facts(recipe, dataset, vectors))  # type: ignore[arg-type]
+    make_ready(backbone, recipe.tuning, config["input_size"])
+    facts = _class_facts(recipe, dataset, vectors)
+    head = build_head(recipe.head, feature_width(backbone), dataset.taxonomy, facts)
+    head = with_targets(head, recipe.targets, dataset.taxonomy, facts.counts_C)
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)

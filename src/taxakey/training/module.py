@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from taxakey.losses.decision import Answer
 from taxakey.models.backbones import Network, with_metadata
 from taxakey.models.heads import Head
+from taxakey.models.tuning import set_modes
 from taxakey.training.batches import Batch
 from taxakey.training.lazy_adamw import clip_norm
 from taxakey.training.recipe import Recipe
@@ -45,16 +46,20 @@ class TrainingModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.recipe.seed * 100_003 + self.current_epoch)  # dropout, the same after a resume
         # Lightning keeps each layer's mode through validation and never calls train() on a module that trains already.
-        if self.recipe.backbone.freeze_norm and self.backbone is not None:
-            for layer in self.backbone.modules():
-                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                    layer.eval()
+        if self.backbone is not None:
+            set_modes(self.backbone, head_alone=self.head_alone, freeze_norm=self.recipe.backbone.freeze_norm)
+
+    @property
+    def head_alone(self) -> bool:
+        """Whether this is one of the first epochs, in which the backbone only looks on."""
+        return self.current_epoch < self.recipe.tuning.head_first
 
     def features(self, batch: Batch) -> Tensor:
         """What the head is given [B, D]: the pictures' features, computed or stored, and their metadata."""
         features_BD = batch.inputs
         if self.backbone is not None:
-            features_BD = self.backbone(batch.inputs.contiguous(memory_format=torch.channels_last))
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.head_alone):
+                features_BD = self.backbone(batch.inputs.contiguous(memory_format=torch.channels_last))
         return with_metadata(features_BD, batch.metadata)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:

@@ -18,9 +18,12 @@ from taxakey.artifacts import write_text
 from taxakey.dataset.augment import AugmentOptions
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropyOptions
+from taxakey.models.adapters import LoraOptions
 from taxakey.models.backbones import NO_WEIGHTS, BackboneOptions
 from taxakey.models.head_options import HeadOptions, wants_statistics
 from taxakey.models.heads import LinearOptions
+from taxakey.models.targets import TargetOptions
+from taxakey.models.tuning import TuningOptions
 from taxakey.recipe_file import checked, expanded, read_mapping, read_text, refuse_unknown_keys
 from taxakey.training.schedule import OptimizerOptions, ScheduleOptions
 
@@ -47,13 +50,17 @@ class LoopOptions:
 
 @dataclass(frozen=True)
 class Recipe:
-    """`train: head` learns the head alone on stored embeddings; `train: all` learns the whole network on pictures."""
+    """`train: head` learns the head alone on stored embeddings; `train: all` learns the whole network on pictures, or what of
+    it `tuning` says. `targets`: what is learnt besides the species.
+    """
 
     name: str
     train: Literal["head", "all"] = "head"
     seed: int = 0
     backbone: BackboneOptions = field(default_factory=BackboneOptions)
     head: Annotated[HeadOptions, Field(discriminator="kind")] = field(default_factory=LinearOptions)
+    targets: TargetOptions = field(default_factory=TargetOptions)
+    tuning: TuningOptions = field(default_factory=TuningOptions)
     loss: CrossEntropyOptions = field(default_factory=CrossEntropyOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
@@ -81,6 +88,13 @@ class Recipe:
                 f"{self.name}: this head is built from embeddings (start: class_means, or an order by similarity), and "
                 "train: all makes none; use train: head, or start: random and order: taxonomic"
             )
+        if self.train == "head" and self.tuning != TuningOptions():
+            raise BadRecipe(f"{self.name}: tuning says how a backbone learns, and train: head leaves it as it is; drop one")
+        if self.tuning.head_first and self.tuning.head_first >= self.loop.epochs:
+            raise BadRecipe(
+                f"{self.name}: tuning.head_first is {self.tuning.head_first} of {self.loop.epochs} epochs, so the backbone would "
+                "never learn; take train: head for that, or more epochs"
+            )
         if self.loop.epochs == 0 and getattr(self.head, "start", "random") == "random":
             raise BadRecipe(f"{self.name}: no epochs leave a random head; give the head start: class_means, or train it")
         if getattr(self.head, "sparse", False) and self.optimizer.name != "lazy_adamw":
@@ -97,6 +111,9 @@ refuse_unknown_keys(
     LoopOptions,
     BackboneOptions,
     *get_args(HeadOptions),
+    TargetOptions,
+    TuningOptions,
+    LoraOptions,
     CrossEntropyOptions,
     OptimizerOptions,
     ScheduleOptions,
