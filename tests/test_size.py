@@ -312,8 +312,9 @@ def state_bytes(optimizer: Any) -> int:
 def test_thin_heads_tell_what_a_wide_one_needs(options: HeadOptions, tiny: Backbone) -> None:
     training = Training(building(options), batch=8)
     classes = ClassList.numbered(500)
-    extended = StepMemory(tiny, training)._head_trace(classes, options)
-    wide = memory._trace_head(classes.head(options, tiny.features), training)
+    step = StepMemory(tiny, training)
+    extended, head = step._head_trace(classes, options), classes.head(options, tiny.features)
+    wide = memory._trace_head(head, training, step._loss(classes, head))
     for mine, real in zip(extended, wide, strict=True):
         np.testing.assert_allclose(mine, real)
 

@@ -27,6 +27,9 @@ from taxakey.dataset.reader import Dataset
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
 from taxakey.errors import BadInput
+from taxakey.losses.decision import Loss
+from taxakey.losses.facts import LossFacts
+from taxakey.losses.loss_options import build_loss
 from taxakey.models.backbones import Network, build_backbone, data_config, state_hash
 from taxakey.models.class_means import FeatureStatistics
 from taxakey.models.head_options import ClassFacts, build_head, wants_statistics
@@ -47,6 +50,7 @@ class _Run:
     dataset: Dataset
     vectors: Vectors | None
     network: Network
+    loss: Loss
     preprocess: Preprocess
     plan: artifacts.Plan
 
@@ -96,11 +100,13 @@ def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder:
     if recipe.train == "head":
         vectors = _matching_vectors(embeddings_folder, recipe, state_hash(backbone))
         inputs["embeddings"] = artifacts.hash_of(vectors.folder)
-    head = build_head(recipe.head, int(backbone.num_features), dataset.taxonomy, _class_facts(recipe, dataset, vectors))  # type: ignore[arg-type]
+    facts = _class_facts(recipe, dataset, vectors)
+    head = build_head(recipe.head, int(backbone.num_features), dataset.taxonomy, facts)  # type: ignore[arg-type]
+    loss = build_loss(recipe.loss, head, LossFacts(facts.counts_C, dataset.taxonomy))
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
-    return _Run(out, recipe, dataset, vectors, Network(backbone, head), Preprocess.from_config(config), plan)
+    return _Run(out, recipe, dataset, vectors, Network(backbone, head), loss, Preprocess.from_config(config), plan)
 
 
 def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: str) -> Vectors:
@@ -129,7 +135,7 @@ def _fit(run: _Run, device: str) -> TrainingModule:
     if not len(training):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
     keep_freed_memory()
-    module = TrainingModule(run.network, run.recipe)
+    module = TrainingModule(run.network, run.recipe, run.loss)
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
     best = _best_checkpoint(run, has_validation=len(validation) > 0)
