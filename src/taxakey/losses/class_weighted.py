@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from taxakey.losses.cross_entropy import CrossEntropy
 from taxakey.losses.decision import Answer, Loss
 from taxakey.losses.facts import NOTHING_KNOWN, LossFacts, SmoothedOptions
 from taxakey.losses.focal import Focal, check_gamma
@@ -37,7 +38,8 @@ class ClassWeightedOptions(SmoothedOptions):
     def build(self, facts: LossFacts = NOTHING_KNOWN) -> ClassWeighted:
         counts_C = facts.counts(self.kind)
         weight_C = inverse_weights(counts_C) if self.by == "inverse" else class_balanced_weights(counts_C, self.beta)
-        return ClassWeighted(weight_C, Focal(self.gamma, label_smoothing=self.label_smoothing))
+        smoothing = {"label_smoothing": self.label_smoothing}
+        return ClassWeighted(weight_C, Focal(self.gamma, **smoothing) if self.gamma else CrossEntropy(**smoothing))
 
 
 def inverse_weights(counts_C: NDArray[np.integer]) -> NDArray[np.float64]:

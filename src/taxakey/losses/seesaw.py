@@ -67,8 +67,8 @@ class Seesaw(DecisionLoss):
 
     def of_decision(self, decision: Decision) -> Tensor:
         logits_BK = decision.logits.float()
-        shift_BK = self._log_factors(logits_BK.detach(), decision)
-        return cross_entropy(logits_BK + shift_BK, decision.labels, self.label_smoothing)
+        # No name for what is added: it is as large as the logits, and of no use afterwards.
+        return cross_entropy(logits_BK + self._log_factors(logits_BK, decision), decision.labels, self.label_smoothing)
 
     @torch.no_grad()
     def _log_factors(self, logits_BK: Tensor, decision: Decision) -> Tensor:
