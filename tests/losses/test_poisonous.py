@@ -27,7 +27,7 @@ def test_matches_value_worked_out_by_hand() -> None:
 
 
 def test_it_tells_no_poisonous_species_from_another() -> None:
-    logits_BC, labels_B = drawn(1)
+    logits_BC, _ = drawn(1)
     logits_BC.requires_grad_()
     for label in (0, 3):  # both poisonous
         (gradient,) = torch.autograd.grad(loss_of(PoisonousOptions(), logits_BC, torch.tensor([label])).sum(), logits_BC)
