@@ -45,6 +45,6 @@ class Poisonous(Loss):
 
     def forward(self, answer: Answer) -> Tensor:
         scores_BC = answer.scores_BC.float()
-        poisonous_B, others_B = (scores_BC[:, columns].logsumexp(1) for columns in (self.poisonous_P, self.others_H))
+        poisonous_B, others_B = (scores_BC.index_select(1, some).logsumexp(1) for some in (self.poisonous_P, self.others_H))
         target_B = self.poisonous_C[answer.labels_B].float() * (1 - self.label_smoothing) + self.label_smoothing / 2
         return nn.functional.binary_cross_entropy_with_logits(poisonous_B - others_B, target_B, reduction="none")
