@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from taxakey.errors import BadInput, BadRecipe
-from taxakey.losses.cross_entropy import CrossEntropy
+from taxakey.losses.class_weighted import ClassWeightedOptions
+from taxakey.losses.cross_entropy import CrossEntropy, CrossEntropyOptions
+from taxakey.losses.decision import Answer
+from taxakey.losses.loss_options import LossOptions
+from taxakey.losses.marginal import MarginalOptions
+from taxakey.losses.poisonous import PoisonousOptions
+from taxakey.losses.seesaw import SeesawOptions
 from taxakey.models.adaptive import AdaptiveOptions
 from taxakey.models.backbones import BackboneOptions
 from taxakey.models.cosine import ArcFaceOptions
@@ -282,6 +288,48 @@ def test_a_heads_step_needs_what_torch_says_it_allocates(options: HeadOptions, b
         assert mine.max() == pytest.approx(torchs, rel=0.1, abs=40_000)
 
 
+LOSSES: list[tuple[LossOptions, ...]] = [
+    (SeesawOptions(label_smoothing=0.1),),
+    (ClassWeightedOptions(), PoisonousOptions(weight=0.1), MarginalOptions()),
+]
+
+
+@pytest.mark.parametrize("losses", LOSSES, ids=["seesaw", "list"])
+@pytest.mark.parametrize("options", [LinearOptions(), TreeOptions(width=24)], ids=short)
+def test_other_losses_need_what_torch_says_they_allocate(
+    options: HeadOptions, losses: tuple[LossOptions, ...], tiny: Backbone
+) -> None:
+    C, B = 2_000, 32
+    classes, training = ClassList.numbered(C), Training(adamw, batch=B, losses=losses)
+    step = StepMemory(tiny, training)
+    trace = step._head_trace(classes, options)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        labels_B, features_BD = torch.randint(C, (B,)), torch.randn(B, tiny.features)
+        head = classes.head(options, tiny.features)
+        loss, optimizer = step._loss(classes, head), training.build_optimizer(None, head)
+        peaks = allocated(head, lambda: loss(Answer(head, features_BD, labels_B)).mean(), optimizer)
+    # Within log Σ exp torch holds its terms, which no tensor shows: one buffer more at most.
+    for mine, torchs in zip((trace.forward_I, trace.backward_I), peaks, strict=False):
+        assert mine.max() == pytest.approx(torchs, rel=0.1, abs=4 * B * C + 40_000)
+
+
+def test_tables_that_a_loss_looks_up_are_weighed(tiny: Backbone) -> None:
+    C = 5_000
+    plain, poisonous = (
+        StepMemory(tiny, Training(adamw, batch=4, losses=losses)).of(ClassList.numbered(C), LinearOptions())
+        for losses in ((CrossEntropyOptions(),), (CrossEntropyOptions(), PoisonousOptions()))
+    )
+    assert poisonous.weights - plain.weights == C * (1 + 8)  # a mark and a column number a class
+
+
+def test_losses_that_part_classes_are_sized_from_two_on(tiny: Backbone) -> None:
+    training = Training(adamw, batch=4, losses=(CrossEntropyOptions(), PoisonousOptions()))
+    found = compare(tiny, [LinearOptions()], training, budget=3_000_000)
+    assert found.fitting[0] is not None
+    assert found.fitting[0].classes > 100
+
+
 @pytest.mark.parametrize(
     ("name", "tuning"),
     [
@@ -353,8 +401,9 @@ def state_bytes(optimizer: Any) -> int:
 def test_thin_heads_tell_what_a_wide_one_needs(options: HeadOptions, tiny: Backbone) -> None:
     training = Training(building(options), batch=8)
     classes = ClassList.numbered(500)
-    extended = StepMemory(tiny, training)._head_trace(classes, options)
-    wide = memory._trace_head(classes.head(options, tiny.features), training)
+    step = StepMemory(tiny, training)
+    extended, head = step._head_trace(classes, options), classes.head(options, tiny.features)
+    wide = memory._trace_head(head, training, step._loss(classes, head))
     for mine, real in zip(extended, wide, strict=True):
         np.testing.assert_allclose(mine, real)
 

@@ -145,3 +145,15 @@ def test_an_error_is_one_line_and_status_2() -> None:
     assert done.stderr.startswith("taxakey: how many classes?")
     assert len(done.stderr.splitlines()) == 1
     assert "taxakey size --classes 80000" in run("--help").stdout
+
+
+def test_a_recipe_with_several_losses_is_sized(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        "name: tail\nbackbone: {name: test_vit, weights: hub}\nhead: {kind: bottleneck}\n"
+        "loss: [{kind: seesaw, p: 0.7, q: 0.3}, {kind: poisonous, weight: 0.1}, {kind: marginal}]\n"
+    )
+    answer = as_json("--classes", 20_000, "--recipe", file)
+    assert kinds(answer) == ["bottleneck", "linear"]
+    plain = as_json("--classes", 20_000, *SMALL, "--head", "bottleneck")
+    assert answer["heads"][0]["training_memory"]["temporary"] > plain["heads"][0]["training_memory"]["temporary"]

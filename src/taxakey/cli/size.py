@@ -67,7 +67,7 @@ def size(
     training = Training(
         chosen.optimizer.build,
         chosen.loop.batch_size,
-        chosen.loss.build(),
+        chosen.loss,
         backbone=chosen.train == "all",
         precision=chosen.loop.precision,
         device=device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu",

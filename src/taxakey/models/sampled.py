@@ -72,7 +72,7 @@ class SampledHead(Head):
         logits_BS = nn.functional.linear(self.bottleneck(features_BD), weight_Sd, bias_S).float()
         if len(others_N):
             logits_BS[:, len(own_P) :] += math.log((self.classes - len(own_P)) / len(others_N))
-        return [Decision(logits_BS, column_B)]
+        return [Decision(logits_BS, column_B, None if self.counts is None else self.counts[rows_S])]
 
     def _sample_others(self, own_P: Tensor) -> Tensor:
         """`samples` classes [N] that aren't among the given ones (sorted, each once), or all where there are fewer."""

@@ -103,6 +103,13 @@ class SeveralTargets(Head):
             self.register_buffer(f"code_{target.name}_C", torch.as_tensor(target.codes_C), persistent=False)
             self.register_buffer(f"count_{target.name}_G", _counts(target, counts_C), persistent=False)
 
+    def set_counts(self, counts_C: NDArray[np.integer]) -> None:
+        self.species.set_counts(counts_C)
+        for target in self.targets.values():
+            counts_G = _counts(target, counts_C)
+            assert counts_G is not None
+            setattr(self, f"count_{target.name}_G", counts_G.to(next(self.parameters()).device))
+
     def decisions(self, features_BD: Tensor, labels_B: Tensor) -> list[Decision]:
         """The species' own, then one for each target."""
         own = self.species.decisions(features_BD, labels_B)

@@ -57,6 +57,7 @@ class ClassList:
         # Not through from_rows, whose checks take seconds for a million rows.
         columns = {field.name: pa.nulls(classes, field.type) for field in SCHEMA}
         columns |= {"class_index": numbers.cast(pa.int32()), "scientificName": numbers.cast(pa.string())}
+        columns["poisonous"] = pa.array(np.arange(classes) == 0)  # a loss may want some; which makes no difference to a size
         return cls(Taxonomy(pa.table(columns, schema=SCHEMA)), np.ones(classes, dtype=np.int64), named=False)
 
     @classmethod

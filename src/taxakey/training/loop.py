@@ -27,6 +27,9 @@ from taxakey.dataset.reader import Dataset
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
 from taxakey.errors import BadInput
+from taxakey.losses.decision import Loss
+from taxakey.losses.facts import LossFacts
+from taxakey.losses.loss_options import build_loss
 from taxakey.models.backbones import Network, build_backbone, data_config, feature_width, state_hash
 from taxakey.models.class_means import FeatureStatistics
 from taxakey.models.head_options import ClassFacts, build_head, wants_statistics
@@ -49,6 +52,7 @@ class _Run:
     dataset: Dataset
     vectors: Vectors | None
     network: Network
+    loss: Loss
     preprocess: Preprocess
     plan: artifacts.Plan
 
@@ -104,10 +108,11 @@ def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder:
     facts = _class_facts(recipe, dataset, vectors)
     head = build_head(recipe.head, feature_width(backbone), dataset.taxonomy, facts)
     head = with_targets(head, recipe.targets, dataset.taxonomy, facts.counts_C)
+    loss = build_loss(recipe.loss, head, LossFacts(facts.counts_C, dataset.taxonomy))
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
-    return _Run(out, recipe, dataset, vectors, Network(backbone, head), Preprocess.from_config(config), plan)
+    return _Run(out, recipe, dataset, vectors, Network(backbone, head), loss, Preprocess.from_config(config), plan)
 
 
 def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: str) -> Vectors:
@@ -136,7 +141,7 @@ def _fit(run: _Run, device: str) -> TrainingModule:
     if not len(training):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
     keep_freed_memory()
-    module = TrainingModule(run.network, run.recipe)
+    module = TrainingModule(run.network, run.recipe, run.loss)
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
     best = _best_checkpoint(run, has_validation=len(validation) > 0)

@@ -10,7 +10,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from taxakey.losses.decision import Answer
+from taxakey.losses.decision import Answer, Loss
+from taxakey.losses.loss_options import build_loss
 from taxakey.models.backbones import Network, with_metadata
 from taxakey.models.heads import Head
 from taxakey.models.tuning import set_modes
@@ -23,12 +24,13 @@ class TrainingModule(L.LightningModule):
     """A network that learns from pictures, or a head that learns from stored features.
 
     The loss asks the head for what it needs (`losses.decision.Answer`), so that a new head or a new loss never edits this file.
+    `loss`: the recipe's, built where more is known of the classes; by default it is built here.
     """
 
     hits_C: Tensor
     seen_C: Tensor
 
-    def __init__(self, network: Network, recipe: Recipe) -> None:
+    def __init__(self, network: Network, recipe: Recipe, loss: Loss | None = None) -> None:
         super().__init__()
         head = network.head
         assert isinstance(head, Head)
@@ -38,7 +40,7 @@ class TrainingModule(L.LightningModule):
             # The layout that convolutions compute fastest in (docs/LOG.md).
             self.backbone = network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.head = head
-        self.loss = recipe.loss.build()
+        self.loss = build_loss(recipe.loss, head) if loss is None else loss
         self.register_buffer("hits_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
         self.register_buffer("seen_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
         self.validation_nll: list[Tensor] = []

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from taxakey.artifacts import write_text
 from taxakey.dataset.augment import AugmentOptions
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropyOptions
+from taxakey.losses.loss_options import LossOptions
 from taxakey.models.adapters import LoraOptions
 from taxakey.models.backbones import NO_WEIGHTS, BackboneOptions
 from taxakey.models.head_options import HeadOptions, wants_statistics
@@ -48,10 +49,18 @@ class LoopOptions:
             raise ValueError("batch_size and accumulate must be at least 1, epochs at least 0 (the head as it starts)")
 
 
+def _listed(loss: Any) -> Any:
+    return [loss] if isinstance(loss, Mapping) else loss
+
+
+Losses = Annotated[tuple[Annotated[LossOptions, Field(discriminator="kind")], ...], BeforeValidator(_listed), Field(min_length=1)]
+
+
 @dataclass(frozen=True)
 class Recipe:
     """`train: head` learns the head alone on stored embeddings; `train: all` learns the whole network on pictures, or what of
-    it `tuning` says. `targets`: what is learnt besides the species.
+    it `tuning` says. `targets`: what is learnt besides the species. `loss`: the losses that are added up by their weights; in a
+    file one will do without a list.
     """
 
     name: str
@@ -61,7 +70,7 @@ class Recipe:
     head: Annotated[HeadOptions, Field(discriminator="kind")] = field(default_factory=LinearOptions)
     targets: TargetOptions = field(default_factory=TargetOptions)
     tuning: TuningOptions = field(default_factory=TuningOptions)
-    loss: CrossEntropyOptions = field(default_factory=CrossEntropyOptions)
+    loss: Losses = (CrossEntropyOptions(),)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
@@ -99,11 +108,31 @@ class Recipe:
             raise BadRecipe(f"{self.name}: no epochs leave a random head; give the head start: class_means, or train it")
         if getattr(self.head, "sparse", False) and self.optimizer.name != "lazy_adamw":
             raise BadRecipe(f"{self.name}: head.sparse needs the optimizer lazy_adamw, not {self.optimizer.name}")
+        _check_losses(self)
         return self.with_weights(expanded(self.backbone.weights, "weights", "use --weights FILE"))
 
     def write(self, path: Path | str) -> None:
         """Write it as YAML, whole: every default spelled out."""
         write_text(path, yaml.safe_dump(_plain(self.to_dict()), sort_keys=False, allow_unicode=True))
+
+
+def _check_losses(recipe: Recipe) -> None:
+    """Raise BadRecipe for losses that don't go together with each other or with the rest."""
+    kinds = [options.kind for options in recipe.loss]
+    if all(options.accompanies for options in recipe.loss):
+        raise BadRecipe(f"{recipe.name}: loss: {', '.join(kinds)} alone teaches no species; list it beside cross_entropy, say")
+    if kinds.count("marginal") > 1:
+        raise BadRecipe(f"{recipe.name}: loss: marginal stands twice; once is enough, with another weight")
+    for options in recipe.loss:
+        if options.scores_all and getattr(recipe.head, "sparse", False):
+            raise BadRecipe(f"{recipe.name}: loss: {options.kind} needs the scores of all classes, and so head.sparse: false")
+        if options.compares_choices and recipe.head.kind == "sampled":
+            raise BadRecipe(
+                f"{recipe.name}: loss: {options.kind} compares classes with each other, and each that a sampled head draws "
+                "stands for many; take logit_adjusted, or another head"
+            )
+        if options.moves_features and recipe.train == "head":
+            raise BadRecipe(f"{recipe.name}: loss: {options.kind} moves the features, which train: head leaves as they are")
 
 
 refuse_unknown_keys(
@@ -114,7 +143,7 @@ refuse_unknown_keys(
     TargetOptions,
     TuningOptions,
     LoraOptions,
-    CrossEntropyOptions,
+    *get_args(LossOptions),
     OptimizerOptions,
     ScheduleOptions,
     AugmentOptions,
