@@ -77,7 +77,7 @@ class CosineHead(Head):
         """One choice among all classes, the true one's angle widened by the margin."""
         cos_BC = self.cosines(features_BD)
         own_B1 = cos_BC.gather(1, labels_B[:, None])
-        return [Decision(self.scale * cos_BC.scatter(1, labels_B[:, None], self.with_margin(own_B1)), labels_B)]
+        return [Decision(self.scale * cos_BC.scatter(1, labels_B[:, None], self.with_margin(own_B1)), labels_B, self.counts)]
 
     def with_margin(self, cosines: Tensor) -> Tensor:
         """Cosines of angles that are larger by the margin; see the class. Any shape."""

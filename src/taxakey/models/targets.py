@@ -166,4 +166,4 @@ def _counts(target: Target, counts_C: NDArray[np.integer] | None) -> Tensor | No
         return None
     known = target.codes_C >= 0
     counted = np.bincount(target.codes_C[known], weights=counts_C[known], minlength=target.choices)
-    return torch.as_tensor(counted, dtype=torch.long)
+    return torch.as_tensor(counted, dtype=torch.float32)
