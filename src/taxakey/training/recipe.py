@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from taxakey.artifacts import write_text
-from taxakey.dataset.augment import AugmentOptions
+from taxakey.dataset.augment import AugmentOptions, RareOptions, with_preset
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropyOptions
 from taxakey.models.backbones import NO_WEIGHTS, BackboneOptions
 from taxakey.models.head_options import HeadOptions, wants_statistics
 from taxakey.models.heads import LinearOptions
 from taxakey.recipe_file import checked, expanded, read_mapping, read_text, refuse_unknown_keys
+from taxakey.training.mixing import MixingOptions
+from taxakey.training.samplers import PlainOptions, SamplerOptions
 from taxakey.training.schedule import OptimizerOptions, ScheduleOptions
 
 
@@ -47,18 +49,28 @@ class LoopOptions:
 
 @dataclass(frozen=True)
 class Recipe:
-    """`train: head` learns the head alone on stored embeddings; `train: all` learns the whole network on pictures."""
+    """`train: head` learns the head alone on stored embeddings; `train: all` learns the whole network on pictures.
+
+    `fraction`: share of each species' observations to train on and to choose by, at least one; for trying things out.
+    """
 
     name: str
     train: Literal["head", "all"] = "head"
     seed: int = 0
+    fraction: float = 1.0
     backbone: BackboneOptions = field(default_factory=BackboneOptions)
     head: Annotated[HeadOptions, Field(discriminator="kind")] = field(default_factory=LinearOptions)
     loss: CrossEntropyOptions = field(default_factory=CrossEntropyOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
-    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    sampler: Annotated[SamplerOptions, Field(discriminator="kind")] = field(default_factory=PlainOptions)
+    augment: Annotated[AugmentOptions, BeforeValidator(with_preset)] = field(default_factory=AugmentOptions)
+    mixing: MixingOptions = field(default_factory=MixingOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is {self.fraction}; it must lie above 0 and not above 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as for a manifest."""
@@ -67,6 +79,10 @@ class Recipe:
     def with_seed(self, seed: int | None) -> Recipe:
         """The same recipe with another seed; None leaves it."""
         return self if seed is None else replace(self, seed=seed)
+
+    def with_fraction(self, fraction: float | None) -> Recipe:
+        """The same recipe for a part of the pictures; None leaves it."""
+        return self if fraction is None else replace(self, fraction=fraction)
 
     def with_weights(self, weights: str | None) -> Recipe:
         """The same recipe with other pretrained weights ("hub", "none" or a file); None leaves it."""
@@ -85,6 +101,8 @@ class Recipe:
             raise BadRecipe(f"{self.name}: no epochs leave a random head; give the head start: class_means, or train it")
         if getattr(self.head, "sparse", False) and self.optimizer.name != "lazy_adamw":
             raise BadRecipe(f"{self.name}: head.sparse needs the optimizer lazy_adamw, not {self.optimizer.name}")
+        if self.train == "head" and self.mixing.cutmix:
+            raise BadRecipe(f"{self.name}: cutmix cuts pictures, and train: head learns on stored features; use mixing.mixup")
         return self.with_weights(expanded(self.backbone.weights, "weights", "use --weights FILE"))
 
     def write(self, path: Path | str) -> None:
@@ -100,7 +118,10 @@ refuse_unknown_keys(
     CrossEntropyOptions,
     OptimizerOptions,
     ScheduleOptions,
+    *get_args(SamplerOptions),
     AugmentOptions,
+    RareOptions,
+    MixingOptions,
 )
 _ADAPTER = TypeAdapter(Recipe)
 
