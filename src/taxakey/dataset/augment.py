@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any, Literal
 
 import taxakey.torchvision_guard  # noqa: F401  before torchvision
@@ -14,10 +15,9 @@ import taxakey.torchvision_guard  # noqa: F401  before torchvision
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torchvision.transforms import v2
 
-from taxakey.dataset.distortion import random_blur, random_colours, random_part, random_turn, random_window
+from taxakey.dataset.distortion import mirrored, random_blur, random_colours, random_part, random_turn, random_window
 from taxakey.dataset.preprocess import Preprocess
 
 _BILINEAR = v2.InterpolationMode.BILINEAR
@@ -125,7 +125,7 @@ def _check_strengths(options: AugmentOptions | RareOptions) -> None:
 
 
 class Augment:
-    """A decoded picture [H, W, 3] -> uint8 pixels [3, h, w]; what happens follows from the seed alone."""
+    """A decoded picture [H, W, 3] -> uint8 [h, w, 3]; what happens follows from the seed, any integer, alone."""
 
     def __init__(self, options: AugmentOptions, preprocess: Preprocess, counts_C: NDArray[np.int64]) -> None:
         self.counts_C = counts_C
@@ -138,7 +138,7 @@ class Augment:
         """`target_edge` of `decode`: pictures needn't be decoded larger."""
         return self._all.decoded_edge
 
-    def __call__(self, image_HW3: NDArray[np.uint8], label: int, seed: int) -> Tensor:
+    def __call__(self, image_HW3: NDArray[np.uint8], label: int, seed: int) -> NDArray[np.uint8]:
         return (self._rare if self.rare_C[label] else self._all)(image_HW3, seed)
 
 
@@ -163,24 +163,23 @@ class _Chain:
             steps.append(v2.RandomErasing(options.erasing, value=fill))
         self.by_torchvision = v2.Compose(steps) if steps else None
 
-    def __call__(self, image: NDArray[np.uint8], seed: int) -> Tensor:
-        random, options = np.random.default_rng(seed), self.options
+    def __call__(self, image: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        random, options = Random(seed), self.options
         image = self._cut(image, random)
         if options.flip and random.random() < 0.5:
-            image = image[:, ::-1]
+            image = mirrored(image)
         if options.rotation or options.perspective:
-            image = random_turn(np.ascontiguousarray(image), options.rotation, options.perspective, random)
+            image = random_turn(image, options.rotation, options.perspective, random)
         if options.blur:
-            image = random_blur(np.ascontiguousarray(image), options.blur, random)
+            image = random_blur(image, options.blur, random)
         if options.colour:
-            image = random_colours(np.ascontiguousarray(image), options.colour, random)
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+            image = random_colours(image, options.colour, random)
         if self.by_torchvision is None:
-            return pixels
-        torch.manual_seed(seed)  # torchvision draws from torch's own generator
-        return self.by_torchvision(pixels)
+            return image
+        torch.manual_seed(random.getrandbits(63))  # torchvision draws from torch's own generator
+        return self.by_torchvision(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).numpy()
 
-    def _cut(self, image: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    def _cut(self, image: NDArray[np.uint8], random: Random) -> NDArray[np.uint8]:
         # A network that sees whole pictures pressed into its input must learn from parts of such.
         fitted = self.preprocess.fitted(image) if self.fits_first else image
         if self.options.crop == "part":

@@ -33,7 +33,7 @@ def write_contact_sheet(
     for place, row in enumerate(chosen.tolist()):
         image = decode(part.image_bytes(row))
         label = int(part.class_index[row])
-        after = augment(image, label, seed + place).permute(1, 2, 0).numpy()
+        after = augment(image, label, seed + place)
         left, top = _GAP + place % _COLUMNS * (2 * _EDGE + _GAP), _GAP + place // _COLUMNS * (_EDGE + _CAPTION)
         sheet.paste(_small(preprocess.centre(preprocess.fitted(image))), (left, top))
         sheet.paste(_small(after), (left + _EDGE, top))

@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from taxakey.cpu_memory import keep_freed_memory
 from taxakey.dataset.augment import Augment
 from taxakey.dataset.preprocess import Preprocess, decode
 from taxakey.dataset.reader import Part
 from taxakey.training.mixing import MixingOptions
 from taxakey.training.recipe import Recipe
 from taxakey.training.samplers import Draw, one_seed
+from taxakey.training.shared_batches import AHEAD, SharedLoader, SharedPixels
 
 
 class Batch(NamedTuple):
@@ -82,19 +84,38 @@ class Pictures(Dataset):
     def __init__(self, part: Part, preprocess: Preprocess, augment: Augment | None = None, *, seed: int = 0) -> None:
         self.part, self.preprocess, self.augment, self.seed = part, preprocess, augment, seed
         self.rows = np.flatnonzero(part.class_index >= 0)
-        self.labels_N = torch.from_numpy(part.class_index[self.rows])
+        self.labels_N = part.class_index[self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
-        """Pixels [H, W, 3] (uint8 in training, where the device standardises them), class, index."""
+    def __getitem__(self, index: int) -> tuple[NDArray, int]:
+        """Pixels [h, w, 3], uint8 in training, where the device standardises them; and the class."""
         row, label = int(self.rows[index % len(self)]), int(self.labels_N[index % len(self)])
         data = self.part.image_bytes(row)
         if self.augment is None:
-            return torch.from_numpy(self.preprocess.load(data)).permute(1, 2, 0), label, index
+            return self.preprocess.load(data).transpose(1, 2, 0), label
         image = decode(data, target_edge=self.augment.decoded_edge)
-        return self.augment(image, label, one_seed(self.seed, index)).permute(1, 2, 0), label, index
+        return self.augment(image, label, (self.seed << 64) + index), label
+
+    def __getitems__(self, indices: list[int]) -> list[int]:
+        """The indices themselves: `into` reads the pictures, one by one, to where the batch will be."""
+        return indices
+
+    def into(self, indices: Sequence[int], out_BHW3: Tensor, *, mixing: MixingOptions | None) -> Batch:
+        """The batch, its pixels in `out`, whose layout (channels last) needs no turning round on its way to the network.
+
+        A picture is copied there while it is still in the processor's cache.
+        """
+        labels = []
+        for place, index in zip(out_BHW3.numpy(), indices, strict=True):
+            place[:], label = self[index]
+            labels.append(label)
+        batch = Batch(out_BHW3.permute(0, 3, 1, 2), torch.tensor(labels))
+        if mixing is None:
+            return batch
+        mixed = _mixed((batch, indices[0]), mixing, self.seed)
+        return mixed._replace(inputs=batch.inputs.copy_(mixed.inputs))
 
 
 def feature_loader(data: StoredFeatures, recipe: Recipe, draw: Draw | None = None) -> DataLoader:
@@ -107,26 +128,20 @@ def feature_loader(data: StoredFeatures, recipe: Recipe, draw: Draw | None = Non
 
 def picture_loader(data: Pictures, recipe: Recipe, draw: Draw | None = None) -> DataLoader:
     """The same for pictures; as many worker processes as there are cores, at most eight."""
-    workers = min(os.cpu_count() or 1, 8)
-    return DataLoader(
+    workers, size = min(os.cpu_count() or 1, 8), recipe.loop.batch_size
+    read = partial(data.into, mixing=recipe.mixing if draw else None)
+    _, height, width = data.preprocess.input_size
+    return SharedLoader(
         data,
-        recipe.loop.batch_size,
+        size,
         sampler=EpochShuffle(draw, len(data)) if draw else None,
         num_workers=workers,
         persistent_workers=True,
+        prefetch_factor=AHEAD,
         worker_init_fn=_one_thread_each,
-        collate_fn=partial(_stacked, mixing=recipe.mixing if draw else None, seed=recipe.seed),
-        # BatchNorm can't learn from a last batch of one
-        drop_last=draw is not None and draw.length > recipe.loop.batch_size,
-        pin_memory=torch.cuda.is_available(),
+        collate_fn=SharedPixels(read, (size, height, width, 3), torch.uint8 if data.augment else torch.float32, workers),
+        drop_last=draw is not None and draw.length > size,  # BatchNorm can't learn from a last batch of one
     )
-
-
-def _stacked(pictures: Sequence[tuple[Tensor, int, int]], mixing: MixingOptions | None, seed: int) -> Batch:
-    """One copy, into memory shared with the main process, in the layout (channels last) that networks want."""
-    pixels_BHW3, labels_B, indices_B = default_collate(list(pictures))
-    batch = Batch(pixels_BHW3.permute(0, 3, 1, 2), labels_B)
-    return _mixed((batch, int(indices_B[0])), mixing, seed) if mixing else batch
 
 
 def _mixed(numbered: tuple[Batch, int], mixing: MixingOptions, seed: int) -> Batch:
@@ -145,5 +160,6 @@ def _unmixed(numbered: Any) -> Batch:
 
 
 def _one_thread_each(_: int) -> None:
+    keep_freed_memory()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

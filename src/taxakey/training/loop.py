@@ -180,7 +180,7 @@ def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
     augment = run.recipe.augment.build(run.preprocess, np.bincount(parts[0].class_index, minlength=classes))
     pictures = Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed)
     write_contact_sheet(run.out / "augmentation.jpg", parts[0], pictures.rows, run.preprocess, augment, run.recipe.seed)
-    draw = run.recipe.sampler.build(TrainingPart(pictures.labels_N.numpy(), validation_C, run.recipe.seed))
+    draw = run.recipe.sampler.build(TrainingPart(pictures.labels_N, validation_C, run.recipe.seed))
     return picture_loader(pictures, run.recipe, draw), picture_loader(Pictures(parts[1], run.preprocess), run.recipe)
 
 
