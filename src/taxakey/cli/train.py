@@ -15,6 +15,7 @@ def train(
     embeddings: Annotated[Path | None, typer.Option(help="Vectors (from `taxakey embed`), for `train: head`.")] = None,
     weights: Annotated[str | None, typer.Option(help="Pretrained weights: a file, `hub` or `none`; else the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="Share of each species' observations, for trying things out.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
     """Train by a recipe and calibrate on validation; an interrupted run goes on after its last epoch.
@@ -27,7 +28,7 @@ def train(
     from taxakey.training.recipe import read_recipe
 
     quiet_timm()
-    chosen = read_recipe(recipe).with_weights(weights).with_seed(seed)
+    chosen = read_recipe(recipe).with_weights(weights).with_seed(seed).with_fraction(fraction)
     fit(dataset, chosen, out, embeddings_folder=embeddings, device=resolve_device(device))
     print((out / "model" / "README.md").read_text(encoding="utf-8"))
     print(f"model: {out / 'model'}   curves: {out / 'curves.csv'}")

@@ -5,6 +5,8 @@ Shapes: N images, C classes.
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +52,12 @@ class Dataset:
             self._parts[name] = Part(self.folder, name, self.taxonomy)
         return self._parts[name]
 
+    def fraction(self, share: float, seed: int) -> Dataset:
+        """The same dataset with a part of the training and validation pictures; see `Part.fraction`. The test part stays."""
+        smaller = Dataset(self.folder, self.manifest, self.taxonomy)
+        smaller._parts = {name: self.part(name).fraction(share, seed) for name in ("train", "validation")}
+        return smaller
+
     def train_counts(self) -> NDArray[np.int64]:
         """Training pictures of each class, [C]; every class has at least one."""
         return np.bincount(self.part("train").class_index, minlength=len(self.taxonomy)).astype(np.int64)
@@ -63,6 +71,7 @@ class Part:
         self.name = name
         self.taxonomy = taxonomy
         self.table = _read_columns(folder, name)
+        self._rows_N: NDArray[np.int64] | None = None  # of the whole part, where this is some of it
         self._store: _Pictures | None = None
 
     def __len__(self) -> int:
@@ -70,6 +79,34 @@ class Part:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_store": None}  # a memory map can't travel to another process
+
+    def only(self, rows_N: NDArray[np.int64]) -> Part:
+        """Some pictures of this part, in their order here, as a part of its own."""
+        some = copy.copy(self)
+        for name in ("class_index", "image_ids", "observation_ids"):
+            some.__dict__.pop(name, None)
+        some._rows_N = rows_N if self._rows_N is None else self._rows_N[rows_N]
+        some.table = self.table.take(pa.array(rows_N))
+        return some
+
+    def fraction(self, share: float, seed: int) -> Part:
+        """A share of the observations of each species, rounded, at least one, with all their pictures of that species.
+
+        Which ones follows from their occurrenceID and the seed: the first in the order of the MD5 of "{occurrenceID}:{seed}",
+        so that a larger share holds the smaller one.
+        """
+        species, observations = self.table.column("scientificName").to_pylist(), self.observation_ids
+        found: dict[str, set[str]] = {}
+        for name, observation in zip(species, observations, strict=True):
+            found.setdefault(name, set()).add(observation)
+        kept = {
+            name: set(sorted(ids, key=lambda i: _md5(f"{i}:{seed}"))[: max(1, round(len(ids) * share))])
+            for name, ids in found.items()
+        }
+        rows = [
+            row for row, (name, observation) in enumerate(zip(species, observations, strict=True)) if observation in kept[name]
+        ]
+        return self.only(np.array(rows, dtype=np.int64))
 
     @cached_property
     def class_index(self) -> NDArray[np.int64]:
@@ -101,7 +138,11 @@ class Part:
             raise IndexError(f"picture {index} of part {self.name!r}, which has {len(self)}")
         if self._store is None:
             self._store = _Pictures(_arrow_copy(self.folder, self.name))
-        return self._store[index]
+        return self._store[index if self._rows_N is None else int(self._rows_N[index])]
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _read_columns(folder: Path, name: str) -> pa.Table:

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from taxakey import artifacts, progress
 from taxakey.calibration import Calibration, fit_calibration
 from taxakey.cpu_memory import keep_freed_memory
+from taxakey.dataset.contact_sheet import write_contact_sheet
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset
 from taxakey.dataset.vectors import Vectors
@@ -41,6 +42,8 @@ from taxakey.training.checkpoint import best_weights, epochs_done, save_model
 from taxakey.training.curves import Curves, TrainingBar
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe
+from taxakey.training.samplers import TrainingPart
+from taxakey.training.waiting import Waiting
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,8 @@ def train(
     of the numbers must know; they go into the manifest and the model card.
     """
     run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder)
+    if recipe.fraction < 1:
+        notes = (*notes, _fraction_note(run))
     if artifacts.start(run.out, run.plan) == "finished":
         return artifacts.read_manifest(run.out, run.plan.kind)
     module = _fit(run, device)
@@ -95,6 +100,8 @@ def train(
 
 def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder: Path | str | None) -> _Run:
     dataset = Dataset.open(dataset_folder)
+    if recipe.fraction < 1:
+        dataset = dataset.fraction(recipe.fraction, recipe.seed)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     backbone = build_backbone(recipe.backbone)
     config = data_config(recipe.backbone, backbone)
@@ -113,6 +120,13 @@ def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder:
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
     return _Run(out, recipe, dataset, vectors, Network(backbone, head), loss, Preprocess.from_config(config), plan)
+
+
+def _fraction_note(run: _Run) -> str:
+    return (
+        f"A development run on {run.recipe.fraction:.3g} of the observations of each species, at least one "
+        f"({len(run.dataset.part('train')):,} training and {len(run.dataset.part('validation')):,} validation photographs)."
+    )
 
 
 def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: str) -> Vectors:
@@ -137,15 +151,15 @@ def _class_facts(recipe: Recipe, dataset: Dataset, vectors: Vectors | None) -> C
 
 
 def _fit(run: _Run, device: str) -> TrainingModule:
-    training, validation = _loaders(run)
-    if not len(training):
+    if not len(run.dataset.part("train")):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
+    training, validation = _loaders(run)
     keep_freed_memory()
     module = TrainingModule(run.network, run.recipe, run.loss)
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
     best = _best_checkpoint(run, has_validation=len(validation) > 0)
-    trainer = _trainer(run, device, [best, Curves(run.out / "curves.csv")])
+    trainer = _trainer(run, device, [best, Waiting(), Curves(run.out / "curves.csv")])
     last = run.out / "checkpoints" / "last.ckpt"
     if last.is_file():
         # Lightning tells the sampler its epoch only after the workers have been given their first batches.
@@ -169,14 +183,17 @@ def _fit(run: _Run, device: str) -> TrainingModule:
 
 def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
     parts = run.dataset.part("train"), run.dataset.part("validation")
+    classes = len(run.dataset.taxonomy)
+    validation_C = np.bincount(parts[1].class_index[parts[1].class_index >= 0], minlength=classes)
     if run.vectors is not None:
         stored = [StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index) for part in parts]
-        return feature_loader(stored[0], run.recipe, training=True), feature_loader(stored[1], run.recipe, training=False)
-    augment = run.recipe.augment.build(run.preprocess)
-    return (
-        picture_loader(Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed), run.recipe, training=True),
-        picture_loader(Pictures(parts[1], run.preprocess), run.recipe, training=False),
-    )
+        draw = run.recipe.sampler.build(TrainingPart(stored[0].labels_N.numpy(), validation_C, run.recipe.seed))
+        return feature_loader(stored[0], run.recipe, draw), feature_loader(stored[1], run.recipe)
+    augment = run.recipe.augment.build(run.preprocess, np.bincount(parts[0].class_index, minlength=classes))
+    pictures = Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed)
+    write_contact_sheet(run.out / "augmentation.jpg", parts[0], pictures.rows, run.preprocess, augment, run.recipe.seed)
+    draw = run.recipe.sampler.build(TrainingPart(pictures.labels_N, validation_C, run.recipe.seed))
+    return picture_loader(pictures, run.recipe, draw), picture_loader(Pictures(parts[1], run.preprocess), run.recipe)
 
 
 def _best_checkpoint(run: _Run, *, has_validation: bool) -> ModelCheckpoint:

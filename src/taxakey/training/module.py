@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from taxakey.losses.decision import Answer, Loss
 from taxakey.losses.loss_options import build_loss
-from taxakey.models.backbones import Network, with_metadata
+from taxakey.models.backbones import Network, data_config, with_metadata
 from taxakey.models.heads import Head
 from taxakey.models.tuning import set_modes
 from taxakey.training.batches import Batch
@@ -29,6 +29,8 @@ class TrainingModule(L.LightningModule):
 
     hits_C: Tensor
     seen_C: Tensor
+    mean_3: Tensor
+    std_3: Tensor
 
     def __init__(self, network: Network, recipe: Recipe, loss: Loss | None = None) -> None:
         super().__init__()
@@ -39,6 +41,9 @@ class TrainingModule(L.LightningModule):
         if recipe.train == "all":
             # The layout that convolutions compute fastest in (docs/LOG.md).
             self.backbone = network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            config = data_config(recipe.backbone, network.backbone)
+            for name in ("mean", "std"):
+                self.register_buffer(f"{name}_3", 255 * torch.tensor(config[name]), persistent=False)
         self.head = head
         self.loss = build_loss(recipe.loss, head) if loss is None else loss
         self.register_buffer("hits_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
@@ -60,9 +65,16 @@ class TrainingModule(L.LightningModule):
         """What the head is given [B, D]: the pictures' features, computed or stored, and their metadata."""
         features_BD = batch.inputs
         if self.backbone is not None:
+            pixels = self.standardised(batch.inputs).contiguous(memory_format=torch.channels_last)
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.head_alone):
-                features_BD = self.backbone(batch.inputs.contiguous(memory_format=torch.channels_last))
+                features_BD = self.backbone(pixels)
         return with_metadata(features_BD, batch.metadata)
+
+    def standardised(self, pixels_B3HW: Tensor) -> Tensor:
+        """Augmented pictures travel as uint8, a quarter of the bytes, and become what the network was taught to see here."""
+        if pixels_B3HW.dtype != torch.uint8:
+            return pixels_B3HW
+        return (pixels_B3HW.float() - self.mean_3[:, None, None]) / self.std_3[:, None, None]
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         features_BD = self.features(batch)

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from taxakey.artifacts import write_text
-from taxakey.dataset.augment import AugmentOptions
+from taxakey.dataset.augment import AugmentOptions, RareOptions, with_preset
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropyOptions
 from taxakey.losses.loss_options import LossOptions
@@ -26,6 +26,8 @@ from taxakey.models.heads import LinearOptions
 from taxakey.models.targets import TargetOptions
 from taxakey.models.tuning import TuningOptions
 from taxakey.recipe_file import checked, expanded, read_mapping, read_text, refuse_unknown_keys
+from taxakey.training.mixing import MixingOptions
+from taxakey.training.samplers import PlainOptions, SamplerOptions
 from taxakey.training.schedule import OptimizerOptions, ScheduleOptions
 
 
@@ -60,12 +62,14 @@ Losses = Annotated[tuple[Annotated[LossOptions, Field(discriminator="kind")], ..
 class Recipe:
     """`train: head` learns the head alone on stored embeddings; `train: all` learns the whole network on pictures, or what of
     it `tuning` says. `targets`: what is learnt besides the species. `loss`: the losses that are added up by their weights; in a
-    file one will do without a list.
+    file one will do without a list. `fraction`: share of each species' observations to train on and to choose by, at least one;
+    for trying things out.
     """
 
     name: str
     train: Literal["head", "all"] = "head"
     seed: int = 0
+    fraction: float = 1.0
     backbone: BackboneOptions = field(default_factory=BackboneOptions)
     head: Annotated[HeadOptions, Field(discriminator="kind")] = field(default_factory=LinearOptions)
     targets: TargetOptions = field(default_factory=TargetOptions)
@@ -74,7 +78,13 @@ class Recipe:
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
-    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    sampler: Annotated[SamplerOptions, Field(discriminator="kind")] = field(default_factory=PlainOptions)
+    augment: Annotated[AugmentOptions, BeforeValidator(with_preset)] = field(default_factory=AugmentOptions)
+    mixing: MixingOptions = field(default_factory=MixingOptions)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is {self.fraction}; it must lie above 0 and not above 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as for a manifest."""
@@ -83,6 +93,10 @@ class Recipe:
     def with_seed(self, seed: int | None) -> Recipe:
         """The same recipe with another seed; None leaves it."""
         return self if seed is None else replace(self, seed=seed)
+
+    def with_fraction(self, fraction: float | None) -> Recipe:
+        """The same recipe for a part of the pictures; None leaves it."""
+        return self if fraction is None else replace(self, fraction=fraction)
 
     def with_weights(self, weights: str | None) -> Recipe:
         """The same recipe with other pretrained weights ("hub", "none" or a file); None leaves it."""
@@ -109,6 +123,8 @@ class Recipe:
         if getattr(self.head, "sparse", False) and self.optimizer.name != "lazy_adamw":
             raise BadRecipe(f"{self.name}: head.sparse needs the optimizer lazy_adamw, not {self.optimizer.name}")
         _check_losses(self)
+        if self.train == "head" and self.mixing.cutmix:
+            raise BadRecipe(f"{self.name}: cutmix cuts pictures, and train: head learns on stored features; use mixing.mixup")
         return self.with_weights(expanded(self.backbone.weights, "weights", "use --weights FILE"))
 
     def write(self, path: Path | str) -> None:
@@ -146,7 +162,10 @@ refuse_unknown_keys(
     *get_args(LossOptions),
     OptimizerOptions,
     ScheduleOptions,
+    *get_args(SamplerOptions),
     AugmentOptions,
+    RareOptions,
+    MixingOptions,
 )
 _ADAPTER = TypeAdapter(Recipe)
 
