@@ -15,6 +15,7 @@ from torch import nn
 
 from taxakey import artifacts
 from taxakey.cpu_memory import keep_freed_memory
+from taxakey.dataset.crops import Crops
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import shard_file, write_shard
@@ -67,16 +68,17 @@ def features(
     network: nn.Module,
     part: Part,
     rows: Sequence[int],
-    preprocess: Preprocess,
+    preprocess: Preprocess | Crops,
     *,
     device: str = "cpu",
     description: str | None = "reading pictures",
 ) -> NDArray[np.float32]:
     """What a network in eval mode says of some pictures of a part, [N, …] float32, decoding while it computes.
 
+    With several crops [N, K, …].
     `description` heads the progress display; None shows none.
     """
-    size = _BATCH[device]
+    size = max(1, _BATCH[device] // preprocess.options.count) if isinstance(preprocess, Crops) else _BATCH[device]
     batches = [rows[first : first + size] for first in range(0, len(rows), size)]
     if device == "cpu":
         keep_freed_memory()
@@ -85,13 +87,14 @@ def features(
     decoded = _decoded(part, batches, preprocess)
     for pixels_BCHW in decoded if description is None else track(decoded, description, total=len(batches)):
         with torch.inference_mode():
-            pixels = torch.from_numpy(pixels_BCHW).to(device, memory_format=torch.channels_last)
-            outputs.append(network(pixels).float().cpu().numpy())
+            *several, _, _, _ = pixels_BCHW.shape
+            pixels = torch.from_numpy(pixels_BCHW).flatten(0, -4).to(device, memory_format=torch.channels_last)
+            outputs.append(network(pixels).float().cpu().unflatten(0, several).numpy())
     return np.concatenate(outputs) if outputs else np.zeros((0, 0), dtype=np.float32)
 
 
-def _decoded(part: Part, batches: list[Sequence[int]], preprocess: Preprocess) -> Iterator[NDArray[np.float32]]:
-    """Preprocessed batches [B, 3, H, W], the next ones being decoded while the caller works on this one."""
+def _decoded(part: Part, batches: list[Sequence[int]], preprocess: Preprocess | Crops) -> Iterator[NDArray[np.float32]]:
+    """Preprocessed batches [B, 3, H, W] or [B, K, 3, H, W], the next ones being decoded while the caller works on this one."""
 
     def load(row: int) -> NDArray[np.float32]:
         return preprocess.load(part.image_bytes(row))

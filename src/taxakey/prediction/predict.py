@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.special import logsumexp
 
 from taxakey import artifacts
 from taxakey.calibration import Calibration, mean_by_observation
+from taxakey.dataset.crops import CropOptions, Crops
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
@@ -39,26 +41,31 @@ def predict(
     embeddings_folder: Path | str | None = None,
     device: str = "cpu",
     full_scores: bool = False,
+    crops: CropOptions | None = None,
 ) -> artifacts.Manifest:
     """Write `observations.parquet` and `images.parquet` (see `Predictions`), portion by portion; interrupted, it goes on.
 
     `full_scores` adds `full/*.parquet`: all C log-probabilities per observation as float16, for ensembles and calibration.
     `embeddings_folder` saves running the backbone; refused unless its vectors come from the model's own backbone.
+    `crops`: several of each picture, their calibrated probabilities averaged.
     """
     out = Path(out)
+    if crops and embeddings_folder is not None:
+        raise BadInput(f"{embeddings_folder}: stored vectors are of whole pictures; leave out either the crops or the embeddings")
     model, dataset = load_model(model_folder, device), Dataset.open(dataset_folder)
     dataset.taxonomy.require_same(model.taxonomy.fingerprint, mine=dataset.folder, theirs=model.folder)
     rows = dataset.part(part)
     if not len(rows):
         raise BadInput(f"{dataset.folder}: its part {part!r} has no pictures")
     vectors = _own_vectors(model, embeddings_folder, rows)
-    plan = _plan(model, dataset, part, full_scores)
+    plan = _plan(model, dataset, part, full_scores, crops)
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
-    portions = list(_portions(rows, max(1, min(_IMAGES_AT_ONCE, _SCORES_AT_ONCE // len(model.taxonomy)))))
+    scores_an_image = len(model.taxonomy) * (crops.count if crops else 1)
+    portions = list(_portions(rows, max(1, min(_IMAGES_AT_ONCE, _SCORES_AT_ONCE // scores_an_image))))
     for number, images in enumerate(track(portions, f"naming {part}")):
         if not _portion_file(out, "observations", number).is_file():
-            _name_portion(model, rows, images, vectors, out, number, device=device, full_scores=full_scores)
+            _name_portion(model, rows, images, vectors, out, number, device=device, full_scores=full_scores, crops=crops)
     counts = {level: _join(out, level, len(portions)) for level in ("observations", "images")}
     artifacts.write_parquet(out / "taxonomy.parquet", model.taxonomy.table)
     manifest = artifacts.finish(out, plan, counts=counts, taxonomy=model.taxonomy.fingerprint)
@@ -66,12 +73,13 @@ def predict(
     return manifest
 
 
-def _plan(model: Model, dataset: Dataset, part: str, full_scores: bool) -> artifacts.Plan:
+def _plan(model: Model, dataset: Dataset, part: str, full_scores: bool, crops: CropOptions | None) -> artifacts.Plan:
     inputs = {"model": artifacts.hash_of(model.folder / "model.safetensors"), "dataset": artifacts.hash_of(dataset.folder)}
     if model.calibration is not None:
         inputs["calibration"] = artifacts.hash_of(model.folder / "calibration.json")
     recipe = {"part": part, "model": str(model.folder.resolve()), "dataset": str(dataset.folder.resolve())}
-    return artifacts.Plan("predictions", inputs, {**recipe, "full_scores": full_scores})
+    several = {"crops": asdict(crops)} if crops else {}
+    return artifacts.Plan("predictions", inputs, {**recipe, "full_scores": full_scores, **several})
 
 
 def _own_vectors(model: Model, folder: Path | str | None, rows: Part) -> NDArray[np.float32] | None:
@@ -106,11 +114,9 @@ def _name_portion(
     *,
     device: str,
     full_scores: bool,
+    crops: CropOptions | None,
 ) -> None:
-    scores_IC = _scores(model, rows, images, vectors, device)
-    calibration = model.calibration or Calibration()
-    probabilities_IC = calibration.bind(model.taxonomy).probabilities(scores_IC)
-    logsumexp_I = logsumexp(scores_IC, axis=1)
+    probabilities_IC, logsumexp_I = _answers(model, rows, images, vectors, device, crops)
     ids = [rows.observation_ids[image] for image in images]
     observations, first_I, observation_I = np.unique(ids, return_index=True, return_inverse=True)
     images_O = np.bincount(observation_I)
@@ -140,12 +146,35 @@ def _name_portion(
     by_observation.write(_portion_file(out, "observations", number))  # last: its presence says that the portion is done
 
 
+def _answers(
+    model: Model,
+    rows: Part,
+    images: NDArray[np.int64],
+    vectors: NDArray[np.float32] | None,
+    device: str,
+    crops: CropOptions | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Calibrated probabilities [I, C], and the log-sum-exp [I] of the raw scores; of crops their means."""
+    calibration = (model.calibration or Calibration()).bind(model.taxonomy)
+    scores = _scores(model, rows, images, vectors, device, crops)
+    if crops is None:
+        return calibration.probabilities(scores), logsumexp(scores, axis=1)
+    probabilities_XC = calibration.probabilities(scores.reshape(-1, scores.shape[-1]))
+    return crops.combined(probabilities_XC.reshape(scores.shape)), logsumexp(scores, axis=2).mean(1)
+
+
 def _scores(
-    model: Model, rows: Part, images: NDArray[np.int64], vectors: NDArray[np.float32] | None, device: str
+    model: Model,
+    rows: Part,
+    images: NDArray[np.int64],
+    vectors: NDArray[np.float32] | None,
+    device: str,
+    crops: CropOptions | None,
 ) -> NDArray[np.float32]:
-    """Raw scores [I, C]."""
+    """Raw scores [I, C], of crops [I, K, C]."""
     if vectors is None:
-        return features(model.network, rows, images.tolist(), model.preprocess, device=device, description=None)
+        load = Crops(crops, model.preprocess) if crops else model.preprocess
+        return features(model.network, rows, images.tolist(), load, device=device, description=None)
     with torch.inference_mode():
         return model.network.head(torch.from_numpy(vectors[images]).to(device)).float().cpu().numpy()
 
