@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import taxakey.torchvision_guard  # noqa: F401  before Lightning
@@ -33,6 +34,7 @@ from taxakey.models.head_options import ClassFacts, build_head, wants_statistics
 from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
 from taxakey.training.card import write_card
 from taxakey.training.checkpoint import best_weights, epochs_done, save_model
+from taxakey.training.continuation import Beginning
 from taxakey.training.curves import Curves, TrainingBar
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe
@@ -49,6 +51,9 @@ class _Run:
     network: Network
     preprocess: Preprocess
     plan: artifacts.Plan
+    taken: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """`taken`, `notes`: what came from another run."""
 
 
 def train(
@@ -57,17 +62,22 @@ def train(
     out: Path | str,
     *,
     embeddings_folder: Path | str | None = None,
+    start_from: Path | str | None = None,
     device: str = "auto",
     notes: tuple[str, ...] = (),
 ) -> artifacts.Manifest:
     """Train by the recipe, calibrate on validation, and leave a finished run. An interrupted run goes on after its last epoch.
 
-    `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `notes` are facts that a reader
-    of the numbers must know; they go into the manifest and the model card.
+    `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `start_from`, a finished run or
+    model: its backbone is taken instead of pretrained weights, and its head as far as it knows the dataset's classes
+    (`training.continuation`). `notes` are facts that a reader of the numbers must know; they go into the manifest and the card.
     """
-    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder)
+    beginning = None if start_from is None else Beginning.open(start_from)
+    recipe = recipe if beginning is None else beginning.recipe(recipe)
+    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder, beginning)
     if artifacts.start(run.out, run.plan) == "finished":
         return artifacts.read_manifest(run.out, run.plan.kind)
+    notes = (*run.notes, *notes)
     module = _fit(run, device)
     network = Network(run.network.backbone, module.head).eval()
     save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe)
@@ -80,12 +90,15 @@ def train(
         "trained_parameters": sum(parameter.numel() for parameter in module.parameters()),
         "train": len(run.dataset.part("train")),
         "validation": len(run.dataset.part("validation")),
+        **run.taken,
     }
     write_card(run.out, run.recipe, run.dataset.taxonomy, counts, calibration, notes)
     return artifacts.finish(run.out, run.plan, counts=counts, taxonomy=run.dataset.taxonomy.fingerprint, notes=notes)
 
 
-def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder: Path | str | None) -> _Run:
+def _prepare(
+    dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder: Path | str | None, beginning: Beginning | None
+) -> _Run:
     dataset = Dataset.open(dataset_folder)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     backbone = build_backbone(recipe.backbone)
@@ -97,10 +110,16 @@ def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder:
         vectors = _matching_vectors(embeddings_folder, recipe, state_hash(backbone))
         inputs["embeddings"] = artifacts.hash_of(vectors.folder)
     head = build_head(recipe.head, int(backbone.num_features), dataset.taxonomy, _class_facts(recipe, dataset, vectors))  # type: ignore[arg-type]
+    taken: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
+    if beginning is not None:
+        inputs["from"] = beginning.hash
+        taken, note = beginning.hand_over(head, dataset.taxonomy)
+        notes = (note,)
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
-    return _Run(out, recipe, dataset, vectors, Network(backbone, head), Preprocess.from_config(config), plan)
+    return _Run(out, recipe, dataset, vectors, Network(backbone, head), Preprocess.from_config(config), plan, taken, notes)
 
 
 def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: str) -> Vectors:
