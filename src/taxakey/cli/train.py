@@ -22,6 +22,9 @@ def train(
             "(found again by name).",
         ),
     ] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="One member of an ensemble, such as 2/5: validated on its fold, trained on the others.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
@@ -32,6 +35,7 @@ def train(
     Example: taxakey train herbarium/ fine-tuned/ --recipe trusted.yaml --from web-run/
     """
     from taxakey.cli.device import resolve_device
+    from taxakey.dataset.folds import Fold
     from taxakey.errors import BadInput
     from taxakey.models.backbones import quiet_timm
     from taxakey.training.loop import train as fit
@@ -41,6 +45,9 @@ def train(
         raise BadInput("--from brings its own weights; leave out --weights")
     quiet_timm()
     chosen = read_recipe(recipe).with_weights(weights).with_seed(seed)
-    fit(dataset, chosen, out, embeddings_folder=embeddings, start_from=start_from, device=resolve_device(device))
+    member = None if fold is None else Fold.parse(fold)
+    fit(
+        dataset, chosen, out, embeddings_folder=embeddings, start_from=start_from, fold=member, device=resolve_device(device)
+    )
     print((out / "model" / "README.md").read_text(encoding="utf-8"))
     print(f"model: {out / 'model'}   curves: {out / 'curves.csv'}")

@@ -6,6 +6,7 @@ Shapes: N images, C classes.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ class Dataset:
         if name not in self._parts:
             self._parts[name] = Part(self.folder, name, self.taxonomy)
         return self._parts[name]
+
+    def replaced(self, parts: Mapping[str, Part]) -> Dataset:
+        """The same dataset with other pictures in some of its parts, for those who open it here; nothing is written."""
+        other = Dataset(self.folder, self.manifest, self.taxonomy)
+        other._parts = dict(parts)
+        return other
 
     def train_counts(self) -> NDArray[np.int64]:
         """Training pictures of each class, [C]; every class has at least one."""
@@ -102,6 +109,29 @@ class Part:
         if self._store is None:
             self._store = _Pictures(_arrow_copy(self.folder, self.name))
         return self._store[index]
+
+
+class JoinedPart(Part):
+    """Pictures of several parts of a dataset as one; `name` joins theirs by "+", as the store of vectors understands it.
+
+    `rows_N`: which of their pictures, counted through all of them, in the order wanted here.
+    """
+
+    def __init__(self, parts: Sequence[Part], rows_N: NDArray[np.int64]) -> None:
+        self.folder, self.taxonomy = parts[0].folder, parts[0].taxonomy
+        self.name = "+".join(part.name for part in parts)
+        self.parts = tuple(parts)
+        self.table = pa.concat_tables([part.table for part in parts]).take(pa.array(rows_N))
+        self._starts = np.cumsum([0, *map(len, parts)])
+        self._rows_N: NDArray[np.int64] = rows_N
+        self._store = None
+
+    def image_bytes(self, index: int) -> bytes:
+        if not 0 <= index < len(self):
+            raise IndexError(f"picture {index} of part {self.name!r}, which has {len(self)}")
+        row = int(self._rows_N[index])
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self.parts[part].image_bytes(row - int(self._starts[part]))
 
 
 def _read_columns(folder: Path, name: str) -> pa.Table:

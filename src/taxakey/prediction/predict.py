@@ -1,12 +1,13 @@
 """A model's answers for a part of a dataset: model + dataset -> predictions artifact.
 
-Shapes: I images, O observations, C classes. Several images of one observation are averaged as calibrated probabilities.
+Shapes: I images, O observations, C classes. Several images of one observation are averaged as calibrated probabilities, and so
+are the members of an ensemble (a folder of folds).
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from taxakey.models.backbones import state_hash
 from taxakey.predictions import Predictions, Truth
 from taxakey.progress import track
 from taxakey.training.checkpoint import Model, load_model
+from taxakey.training.folds import members_of
 
 _IMAGES_AT_ONCE = 256
 _SCORES_AT_ONCE = 20_000_000  # numbers held for one portion: 160 MB as float64, whatever the number of classes
@@ -46,40 +48,48 @@ def predict(
     `embeddings_folder` saves running the backbone; refused unless its vectors come from the model's own backbone.
     """
     out = Path(out)
-    model, dataset = load_model(model_folder, device), Dataset.open(dataset_folder)
-    dataset.taxonomy.require_same(model.taxonomy.fingerprint, mine=dataset.folder, theirs=model.folder)
+    models, dataset = [load_model(member, device) for member in members_of(model_folder)], Dataset.open(dataset_folder)
+    for model in models:
+        dataset.taxonomy.require_same(model.taxonomy.fingerprint, mine=dataset.folder, theirs=model.folder)
     rows = dataset.part(part)
     if not len(rows):
         raise BadInput(f"{dataset.folder}: its part {part!r} has no pictures")
-    vectors = _own_vectors(model, embeddings_folder, rows)
-    plan = _plan(model, dataset, part, full_scores)
+    vectors = _own_vectors(models, embeddings_folder, rows)
+    plan = _plan(models, dataset, part, full_scores)
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
-    portions = list(_portions(rows, max(1, min(_IMAGES_AT_ONCE, _SCORES_AT_ONCE // len(model.taxonomy)))))
+    portions = list(_portions(rows, max(1, min(_IMAGES_AT_ONCE, _SCORES_AT_ONCE // len(dataset.taxonomy)))))
     for number, images in enumerate(track(portions, f"naming {part}")):
         if not _portion_file(out, "observations", number).is_file():
-            _name_portion(model, rows, images, vectors, out, number, device=device, full_scores=full_scores)
+            _name_portion(models, rows, images, vectors, out, number, device=device, full_scores=full_scores)
     counts = {level: _join(out, level, len(portions)) for level in ("observations", "images")}
-    artifacts.write_parquet(out / "taxonomy.parquet", model.taxonomy.table)
-    manifest = artifacts.finish(out, plan, counts=counts, taxonomy=model.taxonomy.fingerprint)
+    artifacts.write_parquet(out / "taxonomy.parquet", dataset.taxonomy.table)
+    notes = (f"The mean of {len(models)} members' calibrated probabilities",) if len(models) > 1 else ()
+    manifest = artifacts.finish(out, plan, counts=counts, taxonomy=dataset.taxonomy.fingerprint, notes=notes)
     shutil.rmtree(out / "portions")
     return manifest
 
 
-def _plan(model: Model, dataset: Dataset, part: str, full_scores: bool) -> artifacts.Plan:
-    inputs = {"model": artifacts.hash_of(model.folder / "model.safetensors"), "dataset": artifacts.hash_of(dataset.folder)}
-    if model.calibration is not None:
-        inputs["calibration"] = artifacts.hash_of(model.folder / "calibration.json")
-    recipe = {"part": part, "model": str(model.folder.resolve()), "dataset": str(dataset.folder.resolve())}
+def _plan(models: Sequence[Model], dataset: Dataset, part: str, full_scores: bool) -> artifacts.Plan:
+    inputs = {"dataset": artifacts.hash_of(dataset.folder)}
+    for number, model in enumerate(models, 1):
+        which = f" {number}" if len(models) > 1 else ""
+        inputs[f"model{which}"] = artifacts.hash_of(model.folder / "model.safetensors")
+        if model.calibration is not None:
+            inputs[f"calibration{which}"] = artifacts.hash_of(model.folder / "calibration.json")
+    folders = [str(model.folder.resolve()) for model in models]
+    whose = {"model": folders[0]} if len(models) == 1 else {"members": folders}
+    recipe = {"part": part, **whose, "dataset": str(dataset.folder.resolve())}
     return artifacts.Plan("predictions", inputs, {**recipe, "full_scores": full_scores})
 
 
-def _own_vectors(model: Model, folder: Path | str | None, rows: Part) -> NDArray[np.float32] | None:
+def _own_vectors(models: Sequence[Model], folder: Path | str | None, rows: Part) -> NDArray[np.float32] | None:
     if folder is None:
         return None
     vectors = Vectors(folder)
-    if vectors.backbone_hash != state_hash(model.network.backbone):
-        raise BadInput(f"{folder}: its vectors come from another backbone than the model in {model.folder}; leave them out")
+    for model in models:
+        if vectors.backbone_hash != state_hash(model.network.backbone):
+            raise BadInput(f"{folder}: its vectors come from another backbone than the model in {model.folder}; leave them out")
     return vectors.part(rows.name, rows.image_ids)
 
 
@@ -97,7 +107,7 @@ def _portions(rows: Part, size: int) -> Iterator[NDArray[np.int64]]:
 
 
 def _name_portion(
-    model: Model,
+    models: Sequence[Model],
     rows: Part,
     images: NDArray[np.int64],
     vectors: NDArray[np.float32] | None,
@@ -107,10 +117,8 @@ def _name_portion(
     device: str,
     full_scores: bool,
 ) -> None:
-    scores_IC = _scores(model, rows, images, vectors, device)
-    calibration = model.calibration or Calibration()
-    probabilities_IC = calibration.probabilities(scores_IC)
-    logsumexp_I = logsumexp(scores_IC, axis=1)
+    taxonomy = models[0].taxonomy
+    probabilities_IC, logsumexp_I = _mean_of_members(models, rows, images, vectors, device)
     ids = [rows.observation_ids[image] for image in images]
     observations, first_I, observation_I = np.unique(ids, return_index=True, return_inverse=True)
     images_O = np.bincount(observation_I)
@@ -118,7 +126,7 @@ def _name_portion(
     image_ids = [rows.image_ids[image] for image in images]
     by_image = Predictions.from_probabilities(
         probabilities_IC,
-        model.taxonomy,
+        taxonomy,
         observation_ids=ids,
         image_ids=image_ids,
         truth=_pick(rows.truth(), images),
@@ -127,7 +135,7 @@ def _name_portion(
     )
     by_observation = Predictions.from_probabilities(
         probabilities_OC,
-        model.taxonomy,
+        taxonomy,
         observation_ids=observations.tolist(),
         image_ids=[image_ids[first] if count == 1 else None for first, count in zip(first_I, images_O, strict=True)],
         images=images_O.tolist(),
@@ -138,6 +146,19 @@ def _name_portion(
         _write_full(out / "full" / f"{number:05d}.parquet", observations.tolist(), probabilities_OC)
     by_image.write(_portion_file(out, "images", number))
     by_observation.write(_portion_file(out, "observations", number))  # last: its presence says that the portion is done
+
+
+def _mean_of_members(
+    models: Sequence[Model], rows: Part, images: NDArray[np.int64], vectors: NDArray[np.float32] | None, device: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Calibrated probabilities [I, C], each member's by its own temperature, and the raw scores' log-sum-exp [I]."""
+    probabilities_IC: NDArray[np.float64] = np.zeros((len(images), len(models[0].taxonomy)))
+    logsumexp_I: NDArray[np.float64] = np.zeros(len(images))
+    for model in models:
+        scores_IC = _scores(model, rows, images, vectors, device)
+        probabilities_IC += (model.calibration or Calibration()).probabilities(scores_IC) / len(models)
+        logsumexp_I += logsumexp(scores_IC, axis=1) / len(models)
+    return probabilities_IC, logsumexp_I
 
 
 def _scores(

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from taxakey import artifacts, progress
 from taxakey.calibration import Calibration, fit_calibration
 from taxakey.cpu_memory import keep_freed_memory
+from taxakey.dataset.folds import Fold
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset
 from taxakey.dataset.vectors import Vectors
@@ -63,6 +64,7 @@ def train(
     *,
     embeddings_folder: Path | str | None = None,
     start_from: Path | str | None = None,
+    fold: Fold | None = None,
     device: str = "auto",
     notes: tuple[str, ...] = (),
 ) -> artifacts.Manifest:
@@ -70,11 +72,12 @@ def train(
 
     `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `start_from`, a finished run or
     model: its backbone is taken instead of pretrained weights, and its head as far as it knows the dataset's classes
-    (`training.continuation`). `notes` are facts that a reader of the numbers must know; they go into the manifest and the card.
+    (`training.continuation`). `fold`: train on this member's share of the training and validation parts (`dataset.folds`).
+    `notes` are facts that a reader of the numbers must know; they go into the manifest and the card.
     """
     beginning = None if start_from is None else Beginning.open(start_from)
     recipe = recipe if beginning is None else beginning.recipe(recipe)
-    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder, beginning)
+    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder, beginning, fold)
     if artifacts.start(run.out, run.plan) == "finished":
         return artifacts.read_manifest(run.out, run.plan.kind)
     notes = (*run.notes, *notes)
@@ -97,9 +100,15 @@ def train(
 
 
 def _prepare(
-    dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder: Path | str | None, beginning: Beginning | None
+    dataset_folder: Path,
+    recipe: Recipe,
+    out: Path,
+    embeddings_folder: Path | str | None,
+    beginning: Beginning | None,
+    fold: Fold | None,
 ) -> _Run:
     dataset = Dataset.open(dataset_folder)
+    dataset = dataset if fold is None else fold.of(dataset, recipe.seed)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     backbone = build_backbone(recipe.backbone)
     config = data_config(recipe.backbone, backbone)
@@ -118,6 +127,9 @@ def _prepare(
         notes = (note,)
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
+    if fold is not None:
+        plain["fold"] = str(fold)
+        notes = (*notes, f"Trained on fold {fold}: the others' validation pictures are among its training pictures")
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
     return _Run(out, recipe, dataset, vectors, Network(backbone, head), Preprocess.from_config(config), plan, taken, notes)
 

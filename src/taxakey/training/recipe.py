@@ -59,6 +59,8 @@ class Recipe:
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    folds: int = 0
+    """Members that `taxakey folds` trains by this recipe (`dataset.folds`); a single run isn't changed by it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as for a manifest."""
