@@ -27,7 +27,9 @@ COSTS = {"trained_parameters": 10, "parameters": 1000, "batch": 64, "seconds_per
          "peak_host_bytes": 3 * 2**29, "peak_device_bytes": None, "energy_joules": 7200.0, "device": "2 cores"}  # fmt: skip
 
 
-def make_run(folder: Path, wrong: set[int], *, costs: Mapping[str, object] | None = None, shuffle: int = 0, **others: list) -> Path:
+def make_run(
+    folder: Path, wrong: set[int], *, costs: Mapping[str, object] | None = None, shuffle: int = 0, **others: list
+) -> Path:
     """A finished run whose predictions are right but for some observations, in an order of its own."""
     true = list(others.get("true", TRUE))
     plan = Plan("run", {}, {"loop": {"batch_size": 32}})
@@ -72,7 +74,9 @@ def test_figures_and_differences_are_those_of_counting(runs: list[Path]) -> None
     assert second.differences["top_1"].value == pytest.approx(0.07)
     by_class = [1 - 12 / 60, 1.0, 1 - 1 / 8, 1.0]
     assert second.figures["macro_top_1"].value == pytest.approx(np.mean(by_class))
-    base = class_mean(np.array([number not in {*range(10), *range(90, 100)} for number in range(100)], dtype=float), np.array(TRUE))
+    base = class_mean(
+        np.array([number not in {*range(10), *range(90, 100)} for number in range(100)], dtype=float), np.array(TRUE)
+    )
     assert second.differences["macro_top_1"].value == pytest.approx(np.mean(by_class) - base)
     assert not first.differences
 
@@ -123,7 +127,9 @@ def test_files_hold_the_same(runs: list[Path], tmp_path: Path) -> None:
 
 def test_different_test_parts_are_refused(runs: list[Path], tmp_path: Path) -> None:
     shorter = make_run(tmp_path / "shorter", set(), true=TRUE[:90])
-    with pytest.raises(BadInput, match=r"base and shorter .*different test parts \(10 observations are only in the first, 0 only"):
+    with pytest.raises(
+        BadInput, match=r"base and shorter .*different test parts \(10 observations are only in the first, 0 only"
+    ):
         compare([runs[0], shorter])
     renamed = make_run(tmp_path / "renamed", set(), true=[1, *TRUE[1:]])
     with pytest.raises(BadInput, match="1 observations have another species"):

@@ -31,7 +31,9 @@ def test_each_observation_validates_one_member_and_trains_the_others(sheets_data
     for member in members:
         assert not ids(member, "train") & ids(member, "validation")
         assert ids(member, "train") | ids(member, "validation") == pool
-        assert len(member.part("train")) + len(member.part("validation")) == sum(len(dataset.part(n)) for n in ("train", "validation"))
+        assert len(member.part("train")) + len(member.part("validation")) == sum(
+            len(dataset.part(n)) for n in ("train", "validation")
+        )
         assert member.taxonomy.fingerprint == dataset.taxonomy.fingerprint
         assert set(member.part("train").class_index) == set(range(len(dataset.taxonomy))), "every class needs a training picture"
     for species, number in observations.items():
@@ -44,8 +46,8 @@ def test_a_species_of_one_observation_trains_every_member(sheets_dataset: Path) 
     train = dataset.part("train")
     rare = train.observation_ids[0]
     species = train.table["scientificName"][0].as_py()
-    keep = [row for row, (one, name) in enumerate(zip(train.observation_ids, train.table["scientificName"].to_pylist(), strict=True))
-            if name != species or one == rare]  # fmt: skip
+    named = zip(train.observation_ids, train.table["scientificName"].to_pylist(), strict=True)
+    keep = [row for row, (one, name) in enumerate(named) if name != species or one == rare]
     train.table = train.table.take(keep)
     for cached in ("class_index", "observation_ids", "image_ids"):
         train.__dict__.pop(cached, None)

@@ -70,7 +70,7 @@ def test_fine_tuning_begins_with_the_web_run_s_weights_by_name(worlds: tuple[Pat
     before = load_model(web_run)
     web, sheets = (Dataset.open(folder).taxonomy for folder in worlds)
     shared = sorted(set(web.names) & set(sheets.names))
-    assert len(shared) < len(web) and len(shared) > 3, "the web must have species of its own, and known ones"
+    assert 3 < len(shared) < len(web), "the web must have species of its own, and known ones"
     recipe = still(replace(FLAT, head=read_recipe(web_run / "model" / "recipe.yaml").head))
     train(worlds[1], recipe, tmp_path / "run", start_from=web_run, device="cpu")
     after = load_model(tmp_path / "run")
@@ -84,7 +84,8 @@ def test_fine_tuning_begins_with_the_web_run_s_weights_by_name(worlds: tuple[Pat
     names = shared if isinstance(recipe.head, LinearOptions) else [name for name in shared if name.startswith(genus + " ")]
     assert len(names) > 1
     assert_close(
-        new[:, torch.from_numpy(sheets.index_of(names))].log_softmax(1), old[:, torch.from_numpy(web.index_of(names))].log_softmax(1)
+        new[:, torch.from_numpy(sheets.index_of(names))].log_softmax(1),
+        old[:, torch.from_numpy(web.index_of(names))].log_softmax(1),
     )
 
 
@@ -146,7 +147,7 @@ def test_a_tuned_backbone_embeds_again_for_another_head(worlds: tuple[Path, Path
 
 def test_another_backbone_and_an_unfinished_run_are_refused(worlds: tuple[Path, Path], web_run: Path, tmp_path: Path) -> None:
     other = replace(FLAT, backbone=replace(FLAT.backbone, name="resnet14t"))
-    with pytest.raises(BadRecipe, match="its backbone is resnet14t, and .* holds a resnet10t"):
+    with pytest.raises(BadRecipe, match=r"its backbone is resnet14t, and .* holds a resnet10t"):
         train(worlds[1], other, tmp_path / "run", start_from=web_run, device="cpu")
     with pytest.raises(MissingArtifact, match="no trained model there"):
         train(worlds[1], FLAT, tmp_path / "run", start_from=tmp_path, device="cpu")

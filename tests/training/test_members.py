@@ -72,7 +72,9 @@ def test_the_calibration_comes_from_the_member_s_own_fold(made: tuple[Path, Reci
     vectors_ND = Vectors(folder / "vectors").part(own.name, own.image_ids)
     one = Vectors(folder / "vectors").part("train", Dataset.open(sheets_dataset).part("train").image_ids)
     row = next(row for row, image in enumerate(own.image_ids) if image in Dataset.open(sheets_dataset).part("train").image_ids)
-    np.testing.assert_array_equal(vectors_ND[row], one[Dataset.open(sheets_dataset).part("train").image_ids.index(own.image_ids[row])])
+    np.testing.assert_array_equal(
+        vectors_ND[row], one[Dataset.open(sheets_dataset).part("train").image_ids.index(own.image_ids[row])]
+    )
 
 
 def test_prediction_is_the_mean_of_the_members(made: tuple[Path, Recipe], sheets_dataset: Path, tmp_path: Path) -> None:
@@ -111,7 +113,9 @@ def test_a_single_fold_by_command_is_the_member(made: tuple[Path, Recipe], sheet
     assert done.exit_code == 0, done.output
     mine, theirs = (load_file(run / "model" / "model.safetensors") for run in (tmp_path / "run", folder / "ensemble" / "fold-2"))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
-    done = CliRunner().invoke(app, ["folds", str(tmp_path / "recipe.yaml"), str(sheets_dataset), str(folder / "ensemble"), *common])
+    done = CliRunner().invoke(
+        app, ["folds", str(tmp_path / "recipe.yaml"), str(sheets_dataset), str(folder / "ensemble"), *common]
+    )
     assert done.exit_code == 0, done.output  # it was finished, and says so again
     assert "3 members" in done.output
 
@@ -128,7 +132,9 @@ def test_an_unfinished_ensemble_is_no_model_and_goes_on(made: tuple[Path, Recipe
     before = (tmp_path / "ensemble" / "fold-1" / "manifest.json").read_bytes()
     train_folds(sheets_dataset, recipe, tmp_path / "ensemble", embeddings_folder=folder / "vectors", device="cpu")
     assert (tmp_path / "ensemble" / "fold-1" / "manifest.json").read_bytes() == before
-    mine, theirs = (load_file(one / "fold-3" / "model" / "model.safetensors") for one in (tmp_path / "ensemble", folder / "ensemble"))
+    mine, theirs = (
+        load_file(one / "fold-3" / "model" / "model.safetensors") for one in (tmp_path / "ensemble", folder / "ensemble")
+    )
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 

@@ -11,9 +11,9 @@ import typer
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Finished runs, whose predictions lie in RUN/predictions, or folders of predictions; the first is the base."),
+        typer.Argument(help="Finished runs, with their predictions in RUN/predictions, or predictions; the first is the base."),
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder for comparison.md, .csv and .json; else the tables are only printed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for comparison.md, .csv and .json; else only print.")] = None,
     rank: Annotated[str, typer.Option(help="species, genus or family.")] = "species",
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples behind each interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,

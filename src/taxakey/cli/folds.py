@@ -17,11 +17,11 @@ def folds(
         bool,
         typer.Option(
             "--validation-only",
-            help="Deal only the validation part: a fold more than members, held out from all; the members take turns with the others.",
+            help="Deal the validation part alone, into one fold more than members; that one is held out, the others take turns.",
         ),
     ] = False,
     embeddings: Annotated[Path | None, typer.Option(help="Vectors (from `taxakey embed`), for `train: head`.")] = None,
-    start_from: Annotated[Path | None, typer.Option("--from", help="A finished run or model that each member goes on from.")] = None,
+    start_from: Annotated[Path | None, typer.Option("--from", help="A finished run that each member goes on from.")] = None,
     weights: Annotated[str | None, typer.Option(help="Pretrained weights: a file, `hub` or `none`; else the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",

@@ -46,8 +46,6 @@ def train(
     quiet_timm()
     chosen = read_recipe(recipe).with_weights(weights).with_seed(seed)
     member = None if fold is None else Fold.parse(fold)
-    fit(
-        dataset, chosen, out, embeddings_folder=embeddings, start_from=start_from, fold=member, device=resolve_device(device)
-    )
+    fit(dataset, chosen, out, embeddings_folder=embeddings, start_from=start_from, fold=member, device=resolve_device(device))
     print((out / "model" / "README.md").read_text(encoding="utf-8"))
     print(f"model: {out / 'model'}   curves: {out / 'curves.csv'}")

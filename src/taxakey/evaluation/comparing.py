@@ -71,9 +71,7 @@ class Comparison:
         return asdict(self)
 
 
-def compare(
-    folders: Sequence[Path | str], *, rank: str = "species", resamples: int = RESAMPLES, seed: int = 0
-) -> Comparison:
+def compare(folders: Sequence[Path | str], *, rank: str = "species", resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
     """Compare runs (whose predictions lie in their folder "predictions") or predictions (whose run is found by itself).
 
     Raises BadInput where two were measured on different observations, or the truth differs, and where a folder stands twice.
@@ -130,12 +128,12 @@ class _Entry:
             raise BadInput(f"{file}: not the costs of a run; restore the file or delete it")
         manifest = read_manifest(self.run, "run")
         loop = manifest.recipe.get("loop") or {}
-        known = {
+        known: dict[str, Any] = {
             "trained_parameters": manifest.counts.get("trained_parameters"),
             "parameters": manifest.counts.get("parameters"),
             "batch": loop.get("batch_size", 0) * loop.get("accumulate", 1) or None,
         }
-        values = {field.name: recorded.get(field.name) for field in fields(Costs)}
+        values: dict[str, Any] = {field.name: recorded.get(field.name) for field in fields(Costs)}
         return Costs(**{name: known.get(name) if value is None else value for name, value in values.items()})
 
 
@@ -200,7 +198,7 @@ def _intervals(rows: Sequence[Labelled], resamples: int, seed: int) -> list[tupl
     if not rows:
         return []
     if not rows[0].known_O.any():
-        raise BadInput("none of the observations has a known name, so nothing can be compared; predict a part whose records are named")
+        raise BadInput("no observation has a known name, so nothing can be compared; predict a part whose records are named")
     of_run = [statistics_of(row) for row in rows]
     statistics: dict[str, Statistic] = {}
     for number, own in enumerate(of_run):
@@ -211,7 +209,6 @@ def _intervals(rows: Sequence[Labelled], resamples: int, seed: int) -> list[tupl
         statistics, len(rows[0].label_O), resamples=resamples, seed=seed,
         centred=[name for name in statistics if name.endswith(" macro_f1")],
     )  # fmt: skip
-    return [
-        ({name: found[f"{number} {name}"] for name in own}, {name: found[f"{number} {name} difference"] for name in own} if number else {})
-        for number, own in enumerate(of_run)
-    ]  # fmt: skip
+    figures = [{name: found[f"{number} {name}"] for name in own} for number, own in enumerate(of_run)]
+    differences = [{name: found[f"{number} {name} difference"] for name in own} for number, own in enumerate(of_run) if number]
+    return list(zip(figures, [{}, *differences], strict=True))

@@ -9,6 +9,7 @@ the same classes from the same siblings, as far as both trees know them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,7 @@ _SAME_LIST = 0.95
 
 @dataclass(frozen=True)
 class Taken:
-    """What a head took over. `classes_C` [C]: classes all of whose weights came from the old head; `words`: of what, for people."""
+    """What a head took over. `classes_C` [C]: classes all of whose weights are the old head's; `words`: of what, for people."""
 
     classes_C: NDArray[np.bool_]
     words: str
@@ -66,11 +67,10 @@ def take_over(head: Head, old: Head, match_C: Ints) -> Taken:
     is taken over. Nothing is ever guessed from shapes alone.
     """
     none_C = np.zeros(head.classes, dtype=bool)
-    if type(head) is type(old) and head.classes == old.classes and (match_C == np.arange(head.classes)).all() and _alike(head, old):
+    if np.array_equal(match_C, np.arange(old.classes)) and _alike(head, old):
         head.load_state_dict(old.state_dict())
         return Taken(~none_C, "the whole head")
-    by_kind = ((TreeHead, _take_edges), (HashedHead, _take_buckets), (AdaptiveHead, _take_clusters), (FactorisedHead, _take_groups))
-    for kind, take in by_kind:
+    for kind, take in _BY_KIND.items():
         if isinstance(head, kind) and isinstance(old, kind) and _take_bottleneck(head, old):
             return take(head, old, match_C)
     if head.class_rows and head.class_rows.keys() == old.class_rows.keys() and _take_rest(head, old):
@@ -92,7 +92,7 @@ def _tensor(head: Head, name: str) -> Tensor:
 
 
 def _alike(head: Head, old: Head) -> bool:
-    """Whether all tensors have the same names and shapes, and a tree also the same edges."""
+    """Whether they are of one kind, all tensors have the same names and shapes, and a tree also the same edges."""
     mine, theirs = head.state_dict(), old.state_dict()
     if mine.keys() != theirs.keys() or any(mine[name].shape != theirs[name].shape for name in mine) or repr(head) != repr(old):
         return False
@@ -117,7 +117,9 @@ def _take_bottleneck(head: Head, old: Head) -> bool:
 
 def _take_rest(head: Head, old: Head) -> bool:
     """Copy all tensors that have no row per class; false, and nothing copied, unless all of them and the rows' shapes agree."""
-    mine, theirs = ({name: t for name, t in one.state_dict().items() if name not in one.class_rows.values()} for one in (head, old))
+    mine, theirs = (
+        {name: t for name, t in one.state_dict().items() if name not in one.class_rows.values()} for one in (head, old)
+    )
     rows = [(_tensor(head, name), _tensor(old, old.class_rows[role])) for role, name in head.class_rows.items()]
     fits = mine.keys() == theirs.keys() and all(mine[name].shape == theirs[name].shape for name in mine)
     same_bottleneck = repr(getattr(head, "bottleneck", None)) == repr(getattr(old, "bottleneck", None))
@@ -168,7 +170,7 @@ def same_edges(hierarchy: Hierarchy, old: Hierarchy, match_C: Ints) -> Ints:
 
 
 def _edge_keys(hierarchy: Hierarchy, number_C: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], list[NDArray[np.uint64]]]:
-    """The set below each edge [E], and two keys of each: the one tells edges to classes from edges to nodes, the other doesn't."""
+    """The set below each edge [E], and two keys of each: one tells edges to classes from edges to nodes, the other doesn't."""
     below_E = np.zeros(hierarchy.edges, dtype=np.uint64)
     for edge_C in hierarchy.path_CL.T:
         reached = edge_C >= 0
@@ -186,7 +188,9 @@ def _edge_keys(hierarchy: Hierarchy, number_C: NDArray[np.uint64]) -> tuple[NDAr
 def _take_buckets(head: HashedHead, old: HashedHead, match_C: Ints) -> Taken:
     """Known classes go back into their old buckets, so that the softmaxes over buckets can be taken over whole."""
     if (head.hashes, head.buckets) != (old.hashes, old.buckets):
-        return Taken(np.zeros(head.classes, dtype=bool), "the bottleneck only: the old head has another number of hashes or buckets")
+        return Taken(
+            np.zeros(head.classes, dtype=bool), "the bottleneck only: the old head has other numbers of hashes or buckets"
+        )
     head.linear.load_state_dict(old.linear.state_dict())
     known_C = match_C >= 0
     head.bucket_RC[:, torch.from_numpy(known_C)] = old.bucket_RC[:, torch.from_numpy(match_C[known_C])]
@@ -203,17 +207,19 @@ def _take_clusters(head: AdaptiveHead, old: AdaptiveHead, match_C: Ints) -> Take
     group_C = np.searchsorted(head.cutoffs, place_C, side="right")
     same_C = (old_place_C >= 0) & (np.searchsorted(old.cutoffs, old_place_C, side="right") == group_C)
     first = np.flatnonzero(same_C & (group_C == 0))
-    to, come = (np.append(place[first], one.cutoffs[0] + np.arange(clusters)) for place, one in ((place_C, head), (old_place_C, old)))
+    columns = np.arange(clusters)
+    to, come = np.append(place_C[first], head.cutoffs[0] + columns), np.append(old_place_C[first], old.cutoffs[0] + columns)
     for name in ("weight", "bias"):
         _copy_rows(getattr(head.softmax.head, name), getattr(old.softmax.head, name), to, come)
-    for j, (mine, theirs) in enumerate(zip(head.softmax.tail, old.softmax.tail, strict=True)):
+    for j, tails in enumerate(zip(head.softmax.tail, old.softmax.tail, strict=True)):
+        (projection, output), (old_projection, old_output) = (list(tail.children()) for tail in tails)
         members = np.flatnonzero(same_C & (group_C == j + 1))
-        if mine[0].weight.shape != theirs[0].weight.shape:
+        if repr(projection) != repr(old_projection):
             same_C[members] = False
             continue
-        mine[0].load_state_dict(theirs[0].state_dict())
+        projection.load_state_dict(old_projection.state_dict())
         to, come = place_C[members] - head.cutoffs[j], old_place_C[members] - old.cutoffs[j]
-        _copy_rows(mine[1].weight, theirs[1].weight, to, come)
+        _copy_rows(output.get_parameter("weight"), old_output.get_parameter("weight"), to, come)
     return Taken(same_C, "the weights of each class that stands in the same cluster as before")
 
 
@@ -234,3 +240,11 @@ def _take_groups(head: FactorisedHead, old: FactorisedHead, match_C: Ints) -> Ta
     came_G = np.full(int(group_C.max()) + 1, -2)
     came_G[groups] = pairs[first, 1]
     return Taken((match_C >= 0) & (came_G[group_C] == old_group_C), "the weights of each class that both know, and of its group")
+
+
+_BY_KIND: dict[type[Head], Callable[..., Taken]] = {
+    TreeHead: _take_edges,
+    HashedHead: _take_buckets,
+    AdaptiveHead: _take_clusters,
+    FactorisedHead: _take_groups,
+}

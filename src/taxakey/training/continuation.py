@@ -49,9 +49,10 @@ class Beginning:
         Raises BadRecipe where it names another backbone.
         """
         architecture = recipe.backbone.name.split(".")[0]
-        if architecture != self.model.config["architecture"]:
+        mine = self.model.config["architecture"]
+        if architecture != mine:
             raise BadRecipe(
-                f"{recipe.name}: its backbone is {architecture}, and {self.model.folder} holds a {self.model.config['architecture']}; "
+                f"{recipe.name}: its backbone is {architecture}, and {self.model.folder} holds a {mine}; "
                 "name that one in the recipe, or go on from another run"
             )
         facts = picture_facts(self.model)
@@ -74,8 +75,8 @@ class Beginning:
         renamed = sum(taxonomy.names[c] != self.model.taxonomy.names[match_C[c]] for c in np.flatnonzero(match_C >= 0))
         also = f", {renamed:,} of them under another name (by taxonID)" if renamed else ""
         note = (
-            f"Went on from {self.name} (weights {self.hash[:16]}, class list {self.model.taxonomy.fingerprint}): its backbone, and "
-            f"{taken.words}. Of {len(taxonomy):,} classes {int((match_C >= 0).sum()):,} were known{also}; "
+            f"Went on from {self.name} (weights {self.hash[:16]}, class list {self.model.taxonomy.fingerprint}): "
+            f"its backbone, and {taken.words}. Of {len(taxonomy):,} classes {int((match_C >= 0).sum()):,} were known{also}; "
             f"{counts['classes_fresh']:,} start fresh, {counts['classes_gone']:,} of before are gone"
         )
         return counts, note

@@ -27,7 +27,7 @@ def train_folds(
     start_from: Path | str | None = None,
     device: str = "auto",
 ) -> Manifest:
-    """Train member after member, each a run like any other in `out`/fold-1 …; interrupted, it goes on with the one that was cut off.
+    """Train member after member, each a run like any other in `out`/fold-1 …; interrupted, it goes on with the one cut off.
 
     `members` defaults to the recipe's `folds`. All members begin with the same seed: they differ by what they learn from.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,13 +67,15 @@ def train(
     fold: Fold | None = None,
     device: str = "auto",
     notes: tuple[str, ...] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> artifacts.Manifest:
     """Train by the recipe, calibrate on validation, and leave a finished run. An interrupted run goes on after its last epoch.
 
     `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `start_from`, a finished run or
     model: its backbone is taken instead of pretrained weights, and its head as far as it knows the dataset's classes
     (`training.continuation`). `fold`: train on this member's share of the training and validation parts (`dataset.folds`).
-    `notes` are facts that a reader of the numbers must know; they go into the manifest and the card.
+    `notes` are facts that a reader of the numbers must know; they go into the manifest and the card. `callbacks`: Lightning's,
+    for who wants to watch the run.
     """
     beginning = None if start_from is None else Beginning.open(start_from)
     recipe = recipe if beginning is None else beginning.recipe(recipe)
@@ -81,7 +83,7 @@ def train(
     if artifacts.start(run.out, run.plan) == "finished":
         return artifacts.read_manifest(run.out, run.plan.kind)
     notes = (*run.notes, *notes)
-    module = _fit(run, device)
+    module = _fit(run, device, callbacks)
     network = Network(run.network.backbone, module.head).eval()
     save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe)
     calibration = _calibrate(run, network, device)
@@ -155,7 +157,7 @@ def _class_facts(recipe: Recipe, dataset: Dataset, vectors: Vectors | None) -> C
     return ClassFacts(counts_C, statistics, recipe.seed)
 
 
-def _fit(run: _Run, device: str) -> TrainingModule:
+def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModule:
     training, validation = _loaders(run)
     if not len(training):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
@@ -164,7 +166,7 @@ def _fit(run: _Run, device: str) -> TrainingModule:
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
     best = _best_checkpoint(run, has_validation=len(validation) > 0)
-    trainer = _trainer(run, device, [best, Curves(run.out / "curves.csv")])
+    trainer = _trainer(run, device, [best, Curves(run.out / "curves.csv"), *callbacks])
     last = run.out / "checkpoints" / "last.ckpt"
     if last.is_file():
         # Lightning tells the sampler its epoch only after the workers have been given their first batches.

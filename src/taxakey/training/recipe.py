@@ -91,7 +91,11 @@ class Recipe:
 
     def write(self, path: Path | str) -> None:
         """Write it as YAML, whole: every default spelled out."""
-        write_text(path, yaml.safe_dump(_plain(self.to_dict()), sort_keys=False, allow_unicode=True))
+        write_text(path, self.as_yaml())
+
+    def as_yaml(self) -> str:
+        """The text of the file."""
+        return yaml.safe_dump(_plain(self.to_dict()), sort_keys=False, allow_unicode=True)
 
 
 refuse_unknown_keys(
