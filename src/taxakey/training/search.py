@@ -151,7 +151,7 @@ def _run(
     """Train one trial and tell Optuna how it went; one that can't be trained is a failed trial with its reason."""
     import optuna
 
-    judge = _Judge(trial, recipe.loop.best_by)
+    judge = _Judge(trial, recipe.loop.best_by, {*study.get_trials(deepcopy=False)[trial.number].intermediate_values})
     try:
         train(
             dataset, recipe, folder, embeddings_folder=embeddings, start_from=start_from, device=device, callbacks=(judge,)
@@ -167,10 +167,13 @@ def _run(
 
 
 class _Judge(L.Callback):
-    """Reports each epoch's figure to Optuna and ends a trial that is behind, or whose figure is no number any more."""
+    """Reports each epoch's figure to Optuna and ends a trial that is behind, or whose figure is no number any more.
 
-    def __init__(self, trial: Trial, figure: str) -> None:
-        self.trial, self.figure = trial, figure
+    `reported`: epochs that a killed process reported already; the last of them may be done again.
+    """
+
+    def __init__(self, trial: Trial, figure: str, reported: set[int]) -> None:
+        self.trial, self.figure, self.reported = trial, figure, reported
 
     def on_train_epoch_end(self, trainer: L.Trainer, _: L.LightningModule) -> None:
         import optuna
@@ -181,7 +184,7 @@ class _Judge(L.Callback):
         if not math.isfinite(value):
             self.trial.set_user_attr("reason", f"{self.figure} was {value} after epoch {epoch + 1}")
             raise optuna.TrialPruned
-        if epoch not in self.trial._cached_frozen_trial.intermediate_values:  # a resumed trial does its last epoch again
+        if epoch not in self.reported:
             self.trial.report(value, epoch)
         if self.trial.should_prune():
             raise optuna.TrialPruned
