@@ -100,12 +100,12 @@ def test_the_best_trial_becomes_a_recipe_and_the_test_part_is_never_opened(
     assert not list((undisturbed / "trials").glob("*/checkpoints"))
 
 
-def test_killed_it_goes_on_as_if_it_had_not_been(made: tuple[Path, Path, Recipe], undisturbed: Path, tmp_path: Path) -> None:
+def test_killed_it_goes_on_as_if_nothing_was(made: tuple[Path, Path, Recipe], undisturbed: Path, tmp_path: Path) -> None:
     folder, dataset, _ = made
     out = tmp_path / "search"
     code = "from typer import Typer; from taxakey.cli.tune import tune; app = Typer(); app.command()(tune); app()"
-    command = [sys.executable, "-c", code, str(folder / "recipe.yaml"), str(dataset), str(out), "--space",
-               str(folder / "space.yaml"), "--trials", "4", "--embeddings", str(folder / "vectors"), "--device", "cpu"]  # fmt: skip
+    command = [sys.executable, "-c", code, str(folder / "recipe.yaml"), str(dataset), str(out), "--trials", "4"]
+    command += ["--space", str(folder / "space.yaml"), "--embeddings", str(folder / "vectors"), "--device", "cpu"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     third, deadline = out / "trials" / "0002" / "curves.csv", time.monotonic() + 240
     while not third.is_file() and time.monotonic() < deadline:
@@ -127,9 +127,7 @@ def test_killed_it_goes_on_as_if_it_had_not_been(made: tuple[Path, Path, Recipe]
     assert (out / "search.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_more_trials_later_and_another_space_is_refused(
-    made: tuple[Path, Path, Recipe], undisturbed: Path, tmp_path: Path
-) -> None:
+def test_more_trials_later_but_no_other_space(made: tuple[Path, Path, Recipe], undisturbed: Path, tmp_path: Path) -> None:
     shutil.copytree(undisturbed, tmp_path / "search")
     run(made, tmp_path / "search", 5)
     more = rows(tmp_path / "search")
@@ -167,7 +165,7 @@ def test_a_trial_that_cannot_be_trained_is_a_row_with_its_reason(made: tuple[Pat
     assert "head.sparse needs the optimizer lazy_adamw" in states["fail"]
     assert states["complete"] == ""
     only = {"head": Choice(tuple({"kind": "tree", "width": width, "sparse": True} for width in (4, 8)))}
-    with pytest.raises(BadInput, match="none of 2 trials came to an end .*lazy_adamw"):
+    with pytest.raises(BadInput, match=r"none of 2 trials came to an end .*lazy_adamw"):
         search(dataset, recipe, only, tmp_path / "none", trials=2, embeddings_folder=folder / "vectors", device="cpu")
 
 

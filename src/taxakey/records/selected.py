@@ -23,7 +23,7 @@ from taxakey.records.coverage import write_csv
 from taxakey.records.engines import EngineName, open_engine
 from taxakey.records.selection import Selection, SelectionOptions, Step, select
 from taxakey.records.splits import SplitOptions, assign, with_split
-from taxakey.records.table import Observations
+from taxakey.records.table import Observations, read_partial
 
 
 def write_selection(
@@ -56,7 +56,9 @@ def write_selection(
     _replace(aside, out / "dropped.parquet")
     shutil.rmtree(out / "spill", ignore_errors=True)  # DuckDB makes it when memory runs out
     table = selection.table if paths is None else _with_paths(selection.table, paths)
-    observations = Observations(table, _rejected(folders), selection.repaired)
+    partial = pa.concat_tables(list(map(read_partial, folders)))
+    partial = partial if paths is None else _with_paths(partial, paths)
+    observations = Observations(table, _rejected(folders), selection.repaired, partial)
     counts = {}
     if split_options is not None:
         assigned = assign(observations, split_options, joined=joined)
@@ -89,6 +91,7 @@ def _rejected(folders: Iterable[Path]) -> pa.Table:
 def _write_tables(out: Path, selection: Selection, observations: Observations) -> None:
     write_parquet(out / "observations.parquet", observations.table)
     write_parquet(out / "rejected.parquet", observations.rejected)
+    observations.write_partial(out)
     write_parquet(out / "counts.parquet", selection.counts)
     write_json(out / "flow.json", [asdict(step) for step in selection.flow])
     if selection.hosts is not None:

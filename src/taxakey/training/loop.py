@@ -95,10 +95,20 @@ def train(
         "trained_parameters": sum(parameter.numel() for parameter in module.parameters()),
         "train": len(run.dataset.part("train")),
         "validation": len(run.dataset.part("validation")),
+        **_partial_counts(run),
         **run.taken,
     }
     write_card(run.out, run.recipe, run.dataset.taxonomy, counts, calibration, notes)
     return artifacts.finish(run.out, run.plan, counts=counts, taxonomy=run.dataset.taxonomy.fingerprint, notes=notes)
+
+
+def _partial_counts(run: _Run) -> dict[str, int]:
+    """Pictures known to genus or family: learnt from, or left out for want of a loss that can."""
+    partial = run.dataset.partial()
+    if partial is None:
+        return {}
+    usable = int((partial.labels >= 0).sum()) if _learns_partial(run.recipe) else 0
+    return {"partial": usable, "partial_left_out": len(partial) - usable}
 
 
 def _prepare(
@@ -189,7 +199,7 @@ def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModul
 
 
 def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
-    parts = run.dataset.part("train"), run.dataset.part("validation")
+    parts = run.dataset.training(partial=_learns_partial(run.recipe)), run.dataset.part("validation")
     if run.vectors is not None:
         stored = [StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index) for part in parts]
         return feature_loader(stored[0], run.recipe, training=True), feature_loader(stored[1], run.recipe, training=False)
@@ -198,6 +208,12 @@ def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
         picture_loader(Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed), run.recipe, training=True),
         picture_loader(Pictures(parts[1], run.preprocess), run.recipe, training=False),
     )
+
+
+def _learns_partial(recipe: Recipe) -> bool:
+    """Whether a loss of the recipe knows what to do with labels of genera and families (SPEC section 6)."""
+    losses = recipe.loss if isinstance(recipe.loss, tuple) else (recipe.loss,)
+    return any(options.kind == "marginal" for options in losses)
 
 
 def _best_checkpoint(run: _Run, *, has_validation: bool) -> ModelCheckpoint:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -21,10 +23,15 @@ def located(observations: Observations, pictures_folder: Path | str) -> Observat
     folder = Path(pictures_folder)
     read_manifest(folder, "pictures")
     pictures = pq.read_table(folder / "pictures.parquet", columns=["image_id", "path"])
-    rows = pc.index_in(observations.table["image_id"], value_set=pictures["image_id"].combine_chunks())
-    fetched = pc.binary_join_element_wise(str(folder.resolve()), pictures["path"].combine_chunks().take(rows), "/")
-    column = observations.table.schema.get_field_index("path")
-    field = observations.table.schema.field(column)
-    table = observations.table.set_column(column, field, pc.coalesce(observations.table["path"], fetched))
+    table, partial = (_with_paths(rows, pictures, folder) for rows in (observations.table, observations.partial))
     missing = pc.is_null(table["path"])
-    return observations.replace(table).reject(missing, NOT_FETCHED, f"{folder / 'failures.parquet'} says why")
+    return replace(observations, table=table, partial=partial).reject(
+        missing, NOT_FETCHED, f"{folder / 'failures.parquet'} says why"
+    )
+
+
+def _with_paths(rows: pa.Table, pictures: pa.Table, folder: Path) -> pa.Table:
+    at = pc.index_in(rows["image_id"], value_set=pictures["image_id"].combine_chunks())
+    fetched = pc.binary_join_element_wise(str(folder.resolve()), pictures["path"].combine_chunks().take(at), "/")
+    column = rows.schema.get_field_index("path")
+    return rows.set_column(column, rows.schema.field(column), pc.coalesce(rows["path"], fetched))

@@ -6,7 +6,7 @@ Shapes: N distinct delivered names.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -135,7 +135,7 @@ def apply_matches(observations: Observations, matches: Matches) -> Observations:
     kept = pa.table([columns.get(field.name, kept[field.name]) for field in kept.schema], schema=kept.schema)
     refused, why = table.take(rows.filter(pc.is_valid(unmatched))), matches.unmatched.take(bad)
     moved = pa.table([*(refused[name] for name in REJECTED.names[:3]), why["reason"], why["candidates"]], schema=REJECTED)
-    return Observations(kept, pa.concat_tables([observations.rejected, moved]).combine_chunks(), observations.repaired)
+    return replace(observations, table=kept, rejected=pa.concat_tables([observations.rejected, moved]).combine_chunks())
 
 
 def _keys(table: pa.Table, columns: list[str]) -> pa.ChunkedArray:
