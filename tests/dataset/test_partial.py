@@ -29,8 +29,8 @@ def row(
 ) -> dict[str, Any]:
     file = folder / f"{number}.jpg"
     noise(number, 40, 40).save(file)
-    return {"occurrenceID": f"o{number}", "image_id": f"i{number}", "path": str(file), "identifier": None, "scientificName": name, "genus": genus,
-            "family": family, "taxonRank": rank, "split": more.pop("split", None), **more}  # fmt: skip
+    ids = {"occurrenceID": f"o{number}", "image_id": f"i{number}", "path": str(file), "identifier": None, "split": None}
+    return {**ids, "scientificName": name, "genus": genus, "family": family, "taxonRank": rank, **more}
 
 
 @pytest.fixture
