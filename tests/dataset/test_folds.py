@@ -12,6 +12,7 @@ import pytest
 from taxakey.dataset.folds import Fold
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput
+from taxakey.taxonomy import Taxonomy
 
 
 def ids(dataset: Dataset, name: str) -> set[str]:
@@ -117,3 +118,18 @@ def test_more_members_than_observations_are_refused(sheets_dataset: Path) -> Non
     dataset = Dataset.open(sheets_dataset)
     with pytest.raises(BadInput, match="no picture to validate on"):
         Fold(400, 400).of(dataset, 0)
+
+
+def test_species_without_a_class_validate_and_never_train(sheets_dataset: Path) -> None:
+    """They stand in the validation part of a dataset whose training part lacks them."""
+    dataset = Dataset.open(sheets_dataset)
+    rows = dataset.taxonomy.table.to_pylist()
+    other = Dataset(dataset.folder, dataset.manifest, Taxonomy.from_rows(rows[1:]))
+    train = other.part("train")
+    train.table = train.table.filter([name != rows[0]["scientificName"] for name in train.table["scientificName"].to_pylist()])
+    unknown = {observation for observation, index in zip(other.part("validation").observation_ids,
+                                                         other.part("validation").class_index, strict=True) if index < 0}  # fmt: skip
+    assert unknown
+    members = [Fold(number, 3).of(other, 0) for number in (1, 2, 3)]
+    assert all((member.part("train").class_index >= 0).all() for member in members)
+    assert unknown <= set().union(*(ids(member, "validation") for member in members))

@@ -7,7 +7,6 @@ observation stay together and each species is spread over the folds. The test pa
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +21,8 @@ from taxakey.records.splits import SplitOptions, assign
 from taxakey.records.table import REJECTED, SCHEMA, Observations
 
 Pool = Literal["all", "validation"]
+_ALWAYS = -1
+"""In the place of a fold: all members train with it."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,14 @@ class Fold:
     def of(self, dataset: Dataset, seed: int) -> Dataset:
         """The dataset with this member's training and validation part; equal seeds deal equally for all members."""
         parts = [dataset.part(name) for name in ("train", "validation")]
-        rows = sum(map(len, parts))
+        class_N = np.concatenate([part.class_index for part in parts])
         if self.pool == "all":
-            fold_N = _dealt(pa.concat_tables([part.table for part in parts]), self.members, seed)
-            validation_N = fold_N == self.number - 1
-            train_N = ~validation_N
+            fold_N = _dealt(pa.concat_tables([part.table for part in parts]), class_N, self.members, seed)
         else:
-            fold_N = np.full(rows, -2)  # training pictures are in no fold, and all members learn from them
-            fold_N[len(parts[0]) :] = _dealt(parts[1].table, self.members + 1, seed)
-            validation_N = fold_N == self.number - 1
-            train_N = ~validation_N & (fold_N != self.members)
+            fold_N = np.full(len(class_N), _ALWAYS)
+            fold_N[len(parts[0]) :] = _dealt(parts[1].table, class_N[len(parts[0]) :], self.members + 1, seed)
+        validation_N = fold_N == self.number - 1
+        train_N = ~validation_N & (fold_N != self.members) & (class_N >= 0)  # nobody can learn a species that is no class
         if not validation_N.any():
             raise BadInput(f"{dataset.folder}: fold {self} has no picture to validate on; ask for fewer members")
         return dataset.replaced({
@@ -75,16 +74,16 @@ class Fold:
         })  # fmt: skip
 
 
-def _dealt(table: pa.Table, folds: int, seed: int) -> NDArray[np.int64]:
-    """Fold of each picture [N], from 0; -1 where it is the only observation of its species, so that each member trains it."""
+def _dealt(table: pa.Table, class_N: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """Fold of each picture [N], from 0; `_ALWAYS` where it is of the only observation of its class."""
     columns = [pa.nulls(len(table), pa.string()) if name == "split" else table[name] for name in SCHEMA.names]
     observations = Observations(pa.table(columns, schema=SCHEMA), REJECTED.empty_table())
     fold_N = assign(observations, SplitOptions(folds=folds, seed=seed)).table["fold"].to_numpy().astype(np.int64)
-    return np.where(_lonely(table["scientificName"], table["occurrenceID"].to_pylist()), -1, fold_N)
+    return np.where(_single(table) & (class_N >= 0), _ALWAYS, fold_N)
 
 
-def _lonely(species: pa.ChunkedArray, observations: Sequence[str]) -> NDArray[np.bool_]:
-    rows = pa.table({"species": species, "observation": observations})
-    counted = rows.group_by("species").aggregate([("observation", "count_distinct")])
-    single = counted["species"].filter(pc.equal(counted["observation_count_distinct"], 1))
-    return pc.is_in(species, single.combine_chunks()).to_numpy()
+def _single(table: pa.Table) -> NDArray[np.bool_]:
+    """Pictures [N] of species with one observation."""
+    counted = table.group_by("scientificName").aggregate([("occurrenceID", "count_distinct")])
+    species = counted["scientificName"].filter(pc.equal(counted["occurrenceID_count_distinct"], 1))
+    return pc.is_in(table["scientificName"], species.combine_chunks()).to_numpy()
