@@ -127,8 +127,8 @@ def test_species_without_a_class_validate_and_never_train(sheets_dataset: Path) 
     other = Dataset(dataset.folder, dataset.manifest, Taxonomy.from_rows(rows[1:]))
     train = other.part("train")
     train.table = train.table.filter([name != rows[0]["scientificName"] for name in train.table["scientificName"].to_pylist()])
-    unknown = {observation for observation, index in zip(other.part("validation").observation_ids,
-                                                         other.part("validation").class_index, strict=True) if index < 0}  # fmt: skip
+    validation = other.part("validation")
+    unknown = {one for one, index in zip(validation.observation_ids, validation.class_index, strict=True) if index < 0}
     assert unknown
     members = [Fold(number, 3).of(other, 0) for number in (1, 2, 3)]
     assert all((member.part("train").class_index >= 0).all() for member in members)
