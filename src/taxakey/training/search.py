@@ -71,7 +71,7 @@ def search(
             folder = out / "trials" / f"{trial.number:04d}"
             _run(study, trial, chosen, folder, dataset_folder, embeddings_folder, start_from, device)
             write_text(out / "trials.csv", _table(study))
-            _write_best(study, recipe, space, out)
+            _write_best(study, recipe, space, out, start_from)
         return _finish(study, out, plan)
 
 
@@ -223,7 +223,7 @@ def _completed(study: Study) -> list[Any]:
     return study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
 
 
-def _write_best(study: Study, recipe: Recipe, space: Space, out: Path) -> None:
+def _write_best(study: Study, recipe: Recipe, space: Space, out: Path, start_from: Path | str | None) -> None:
     if not _completed(study):
         return
     best = study.best_trial
@@ -233,6 +233,8 @@ def _write_best(study: Study, recipe: Recipe, space: Space, out: Path) -> None:
         f"# The best of {_ended(study)} trials: {recipe.loop.best_by} {best.value:.4f} in trial {best.number}.\n"
         "# Chosen on validation among many, so its figure there flatters it; the test part saw none of them.\n"
     )
+    if start_from is not None:
+        header += f"# All trials went on from {Path(start_from).resolve().name}: train with --from it.\n"
     write_text(out / "best.yaml", header + chosen.as_yaml())
 
 
