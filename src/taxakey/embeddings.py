@@ -38,12 +38,12 @@ def embed(dataset_folder: Path | str, options: BackboneOptions, out: Path | str,
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
     counts: dict[str, int] = {"width": feature_width(backbone)}
-    for name in PARTS:
-        part = dataset.part(name)
-        counts[name] = len(part)
+    parts = [dataset.part(name) for name in PARTS]
+    for part in [*parts, *filter(None, [dataset.partial()])]:
+        counts[part.name] = len(part)
         for shard, rows in _shards(part, out):
-            vectors_ND = features(backbone, part, rows, preprocess, device=device, description=f"embedding {name} {shard}")
-            write_shard(shard_file(out, name, shard), [part.image_ids[row] for row in rows], vectors_ND)
+            vectors_ND = features(backbone, part, rows, preprocess, device=device, description=f"embedding {part.name} {shard}")
+            write_shard(shard_file(out, part.name, shard), [part.image_ids[row] for row in rows], vectors_ND)
     return artifacts.finish(out, plan, counts=counts, taxonomy=dataset.taxonomy.fingerprint)
 
 

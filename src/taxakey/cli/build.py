@@ -26,6 +26,10 @@ def build(
         Literal["local", "spark"],
         typer.Option(help="spark: master by its own settings; all its machines see the same files."),
     ] = "local",
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Keep pictures known only to genus or family too, for training with the loss `marginal`."),
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads (processes when masking); by default as many as cores.")
     ] = None,
@@ -41,12 +45,16 @@ def build(
     from taxakey.dataset.masking import MaskOptions
 
     mask = MaskOptions(what="labels" if mask_labels else "text") if mask_text or mask_labels else None
-    options = BuildOptions(longest_edge=longest_edge, mask=mask)
+    options = BuildOptions(longest_edge=longest_edge, mask=mask, partial=partial)
     counts = build_dataset(records, out, options, pictures=pictures, engine=engine, workers=workers).counts
     typer.echo(f"train {counts['train']:,}, validation {counts['validation']:,}, test {counts['test']:,} pictures")
     typer.echo(f"{counts['classes']:,} classes")
     if mask is not None:
         typer.echo(f"text was masked on {counts['masked']:,} pictures")
+    if partial:
+        typer.echo(
+            f"{counts['partial']:,} pictures known to genus or family, {counts['partial_of_no_class']:,} of them above no class"
+        )
     if counts["untrained_species"]:
         typer.echo(f"{counts['untrained_species']:,} species have no training picture and are no classes")
     if counts["failures"]:

@@ -9,7 +9,7 @@ import typer
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run or its model/ folder.")],
+    model: Annotated[Path, typer.Argument(help="A run, its model/ folder, or a folder of folds, whose members are averaged.")],
     dataset: Annotated[Path, typer.Argument(help="The dataset.")],
     out: Annotated[Path, typer.Argument(help="Folder for the predictions.")],
     part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_parquet
 from taxakey.dataset.located import fetched_paths
 from taxakey.dataset.masking import MaskOptions, TextMasker, check_installed, may_be_sheet, text_masker
+from taxakey.dataset.partial import PARTIAL, partial_counts, usable_rows
 from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_orientation, jpeg_size, read_picture
 from taxakey.dataset.shards import FAILURES, SCHEMA, Picture, failures_of, prepared_rows, shards_of, write_shard
 from taxakey.dataset.spark_shards import write_shards_on_spark
@@ -55,7 +56,8 @@ _KEPT_COLOURS = ("YCbCr", "RGB", "Gray")
 class BuildOptions:
     """Sizes in pixels; `quality` of JPEG, 1 to 100; a picture with an edge below `min_edge` is refused.
 
-    `mask`: make the text on herbarium sheets unreadable (extra `mask`); None leaves pictures as they are.
+    `mask`: make the text on herbarium sheets unreadable (extra `mask`); None leaves pictures as they are. `partial`: keep
+    pictures that are known to genus or family only, in a part of their own that a marginal loss can train with.
     """
 
     longest_edge: int = 512
@@ -65,6 +67,7 @@ class BuildOptions:
     max_bytes: int = MAX_BYTES
     max_pixels: int = MAX_PIXELS
     mask: MaskOptions | None = None
+    partial: bool = False
 
     def __post_init__(self) -> None:
         if self.longest_edge < self.min_edge or self.min_edge < 1:
@@ -103,6 +106,8 @@ def build(
     if start(out, plan) == "finished":
         return read_manifest(out, "dataset")
     shards = plan_shards(records.table, options.rows_per_shard)
+    if options.partial:
+        shards |= _cut(usable_rows(records), PARTIAL, options.rows_per_shard)
     missing = _missing(out, shards)
     if engine == "spark":
         write_shards_on_spark(out / "data", missing, partial(process_shard, options=options))
@@ -119,6 +124,8 @@ def build(
     untrained = set(chain(*(table["scientificName"].to_pylist() for table in rows.values()))) - set(taxonomy.names)
     counts = {part: len(table) for part, table in rows.items()}
     counts |= {"failures": len(failures), "classes": len(taxonomy), "untrained_species": len(untrained)}
+    if options.partial:
+        counts |= partial_counts(records, _read_names(out, PARTIAL), taxonomy)
     if options.mask is not None:
         counts["masked"] = sum(pc.sum(table["masked"]).as_py() or 0 for table in rows.values())
     return finish(out, plan, counts=counts, taxonomy=taxonomy.fingerprint, notes=notes)
@@ -140,13 +147,17 @@ def plan_shards(records: pa.Table, rows_per_shard: int) -> dict[str, pa.Table]:
     digests = pa.array([md5(name.encode(), usedforsecurity=False).hexdigest() for name in records["occurrenceID"].to_pylist()])
     ordered = records.append_column("_digest", digests).sort_by([("_digest", "ascending"), ("image_id", "ascending")])
     ordered = ordered.drop_columns(["_digest"])
-    shards = {}
+    shards: dict[str, pa.Table] = {}
     for part in PARTS:
-        rows = ordered.filter(pc.equal(ordered["split"], part))
-        number = max(1, ceil(rows.num_rows / rows_per_shard))
-        for shard in range(number):
-            shards[f"{part}-{shard:05}-of-{number:05}.parquet"] = rows.slice(shard * rows_per_shard, rows_per_shard)
+        shards |= _cut(ordered.filter(pc.equal(ordered["split"], part)), part, rows_per_shard)
     return shards
+
+
+def _cut(rows: pa.Table, part: str, rows_per_shard: int) -> dict[str, pa.Table]:
+    number = max(1, ceil(rows.num_rows / rows_per_shard))
+    return {
+        f"{part}-{shard:05}-of-{number:05}.parquet": rows.slice(shard * rows_per_shard, rows_per_shard) for shard in range(number)
+    }
 
 
 # ---- pictures ----
@@ -263,7 +274,7 @@ def _prepared(pool: Executor, shards: Mapping[str, pa.Table], options: BuildOpti
 
 
 def _collect_failures(out: Path) -> pa.Table:
-    shards = chain(*(shards_of(out, part) for part in PARTS))
+    shards = chain(*(shards_of(out, part) for part in (*PARTS, PARTIAL)))
     return pa.Table.from_pylist(list(chain(*map(failures_of, shards))), schema=FAILURES)
 
 

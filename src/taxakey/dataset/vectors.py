@@ -49,8 +49,12 @@ class Vectors:
         return self.manifest.recipe["backbone_hash"]
 
     def part(self, name: str, image_ids: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D] of these pictures of a part, all of it or some; BadInput unless each of them is stored."""
-        files = sorted((self.folder / "vectors").glob(f"{name}-*.arrow"))
+        """Vectors [N, D] of these pictures of a part, all of it or some; BadInput unless each of them is stored.
+
+        Several parts are named as "train+validation".
+        """
+        folder = self.folder / "vectors"
+        files = [file for one in name.split("+") for file in sorted(folder.glob(f"{one}-*.arrow"))]
         tables = [pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files]
         stored = [image_id for table in tables for image_id in table.column("image_id").to_pylist()]
         place = {image_id: number for number, image_id in enumerate(stored)}

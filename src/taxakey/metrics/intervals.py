@@ -176,6 +176,15 @@ def macro_f1_of(true_O: Integers, predicted_O: Integers) -> Statistic:
     return statistic
 
 
+def difference_of(second: Statistic, first: Statistic) -> Statistic:
+    """By how much the second is larger, in the same resamples of the same observations: a paired difference.
+
+    >>> float(difference_of(mean_of([1, 1]), mean_of([1, 0]))(np.array([[1, 3]]))[0])
+    0.75
+    """
+    return lambda weights_RO: second(weights_RO) - first(weights_RO)
+
+
 class _SumsByClass:
     """Sums weights [R, O] over the observations of each class, [R, L], in the order of `labels_L`."""
 

@@ -153,6 +153,8 @@ def state_hash(backbone: nn.Module) -> str:
 def _from_file(options: BackboneOptions, file: Path, classifier: str | None) -> nn.Module:
     if not file.is_file():
         raise WeightsUnavailable(f"{file}: no such file of weights; name one with --weights FILE, or say weights: none")
+    if _is_whole_model(file):
+        return _of_model(options, file)
     classes = _classes_in(file, classifier)
     try:
         # With the file's own number of classes timm loads strictly: a file of another architecture is an error, not noise.
@@ -167,6 +169,36 @@ def _from_file(options: BackboneOptions, file: Path, classifier: str | None) -> 
         reason = " ".join(str(error).split())[:200]
         raise WeightsUnavailable(f"{file}: these aren't weights of {options.name} ({reason})") from error
     backbone.reset_classifier(0)
+    return backbone
+
+
+_OURS = "taxakey_"
+"""How names begin, in a model that Taxakey wrote, that are no backbone's (training/checkpoint.py)."""
+
+
+def _is_whole_model(file: Path) -> bool:
+    """Whether the file also holds what timm can't know, such as a tree."""
+    if file.suffix != ".safetensors":
+        return False
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return any(name.startswith(_OURS) for name in opened.keys())  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise WeightsUnavailable(f"{file}: not a safetensors file ({error})") from None
+
+
+def _of_model(options: BackboneOptions, file: Path) -> nn.Module:
+    """The backbone of a model that Taxakey wrote."""
+    from safetensors.torch import load_file
+
+    backbone = timm.create_model(options.name, pretrained=False, num_classes=0, **options.arguments)
+    try:
+        backbone.load_state_dict({name: tensor for name, tensor in load_file(file).items() if not name.startswith(_OURS)})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsUnavailable(f"{file}: these aren't weights of {options.name} ({reason})") from error
     return backbone
 
 

@@ -6,8 +6,10 @@ To add one: a subclass of `Head`, a frozen options class with a `kind`, a line i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +42,9 @@ class Head(nn.Module):
     classes: int
     metadata: int = 0
     """How many of the features, the last ones, are metadata and no backbone's."""
+    class_rows: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """What a row means -> the tensor that has one row per class, in class order: so another head can go on from this one
+    (`models.remapping`). Empty where classes share weights."""
     counts: Tensor | None
     """Training images below each choice, where the head was told them; not stored with the model."""
 
@@ -159,8 +164,13 @@ class BottleneckOptions:
             raise ValueError("a start from class means needs activation: none")
 
 
+FLAT_ROWS = MappingProxyType({"weight": "linear.weight", "bias": "linear.bias"})
+
+
 class LinearHead(Head):
     """Dropout, then one linear layer: D·C + C parameters."""
+
+    class_rows = FLAT_ROWS
 
     def __init__(self, in_features: int, classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -180,6 +190,8 @@ class LinearHead(Head):
 
 class BottleneckHead(Head):
     """A linear layer on a bottleneck: D·d + d + d·C + C parameters."""
+
+    class_rows = FLAT_ROWS
 
     def __init__(self, in_features: int, classes: int, *, width: int = 128, activation: Activation = "none") -> None:
         super().__init__()

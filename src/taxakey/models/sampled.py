@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -50,6 +51,8 @@ class SampledHead(Head):
     of the estimate is below the true one on average (Jensen), less so the more are sampled; at share 1 the loss is the flat one.
     Label smoothing spreads over the S choices. `log_prob`, `log_prob_all` and `forward` are those of the flat softmax.
     """
+
+    class_rows = MappingProxyType({"weight": "weight_Cd", "bias": "bias_C"})
 
     def __init__(self, in_features: int, classes: int, *, width: int = 128, share: float = 0.1, sparse: bool = False) -> None:
         super().__init__()

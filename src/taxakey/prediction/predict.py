@@ -1,12 +1,13 @@
 """A model's answers for a part of a dataset: model + dataset -> predictions artifact.
 
-Shapes: I images, O observations, C classes. Several images of one observation are averaged as calibrated probabilities.
+Shapes: I images, O observations, C classes. Several images of one observation are averaged as calibrated probabilities, and so
+are the members of an ensemble (a folder of folds).
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from taxakey.models.backbones import state_hash
 from taxakey.predictions import Predictions, Truth
 from taxakey.progress import track
 from taxakey.training.checkpoint import Model, load_model
+from taxakey.training.folds import members_of
 
 _IMAGES_AT_ONCE = 256
 _SCORES_AT_ONCE = 20_000_000  # numbers held for one portion: 160 MB as float64, whatever the number of classes
@@ -52,42 +54,50 @@ def predict(
     out = Path(out)
     if crops and embeddings_folder is not None:
         raise BadInput(f"{embeddings_folder}: stored vectors are of whole pictures; leave out either the crops or the embeddings")
-    model, dataset = load_model(model_folder, device), Dataset.open(dataset_folder)
-    dataset.taxonomy.require_same(model.taxonomy.fingerprint, mine=dataset.folder, theirs=model.folder)
+    models, dataset = [load_model(member, device) for member in members_of(model_folder)], Dataset.open(dataset_folder)
+    for model in models:
+        dataset.taxonomy.require_same(model.taxonomy.fingerprint, mine=dataset.folder, theirs=model.folder)
     rows = dataset.part(part)
     if not len(rows):
         raise BadInput(f"{dataset.folder}: its part {part!r} has no pictures")
-    vectors = _own_vectors(model, embeddings_folder, rows)
-    plan = _plan(model, dataset, part, full_scores, crops)
+    vectors = _own_vectors(models, embeddings_folder, rows)
+    plan = _plan(models, dataset, part, full_scores, crops)
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
-    scores_an_image = len(model.taxonomy) * (crops.count if crops else 1)
+    scores_an_image = len(dataset.taxonomy) * (crops.count if crops else 1)
     portions = list(_portions(rows, max(1, min(_IMAGES_AT_ONCE, _SCORES_AT_ONCE // scores_an_image))))
     for number, images in enumerate(track(portions, f"naming {part}")):
         if not _portion_file(out, "observations", number).is_file():
-            _name_portion(model, rows, images, vectors, out, number, device=device, full_scores=full_scores, crops=crops)
+            _name_portion(models, rows, images, vectors, out, number, device=device, full_scores=full_scores, crops=crops)
     counts = {level: _join(out, level, len(portions)) for level in ("observations", "images")}
-    artifacts.write_parquet(out / "taxonomy.parquet", model.taxonomy.table)
-    manifest = artifacts.finish(out, plan, counts=counts, taxonomy=model.taxonomy.fingerprint)
+    artifacts.write_parquet(out / "taxonomy.parquet", dataset.taxonomy.table)
+    notes = (f"The mean of {len(models)} members' calibrated probabilities",) if len(models) > 1 else ()
+    manifest = artifacts.finish(out, plan, counts=counts, taxonomy=dataset.taxonomy.fingerprint, notes=notes)
     shutil.rmtree(out / "portions")
     return manifest
 
 
-def _plan(model: Model, dataset: Dataset, part: str, full_scores: bool, crops: CropOptions | None) -> artifacts.Plan:
-    inputs = {"model": artifacts.hash_of(model.folder / "model.safetensors"), "dataset": artifacts.hash_of(dataset.folder)}
-    if model.calibration is not None:
-        inputs["calibration"] = artifacts.hash_of(model.folder / "calibration.json")
-    recipe = {"part": part, "model": str(model.folder.resolve()), "dataset": str(dataset.folder.resolve())}
+def _plan(models: Sequence[Model], dataset: Dataset, part: str, full_scores: bool, crops: CropOptions | None) -> artifacts.Plan:
+    inputs = {"dataset": artifacts.hash_of(dataset.folder)}
+    for number, model in enumerate(models, 1):
+        which = f" {number}" if len(models) > 1 else ""
+        inputs[f"model{which}"] = artifacts.hash_of(model.folder / "model.safetensors")
+        if model.calibration is not None:
+            inputs[f"calibration{which}"] = artifacts.hash_of(model.folder / "calibration.json")
+    folders = [str(model.folder.resolve()) for model in models]
+    whose = {"model": folders[0]} if len(models) == 1 else {"members": folders}
+    recipe = {"part": part, **whose, "dataset": str(dataset.folder.resolve())}
     several = {"crops": asdict(crops)} if crops else {}
     return artifacts.Plan("predictions", inputs, {**recipe, "full_scores": full_scores, **several})
 
 
-def _own_vectors(model: Model, folder: Path | str | None, rows: Part) -> NDArray[np.float32] | None:
+def _own_vectors(models: Sequence[Model], folder: Path | str | None, rows: Part) -> NDArray[np.float32] | None:
     if folder is None:
         return None
     vectors = Vectors(folder)
-    if vectors.backbone_hash != state_hash(model.network.backbone):
-        raise BadInput(f"{folder}: its vectors come from another backbone than the model in {model.folder}; leave them out")
+    for model in models:
+        if vectors.backbone_hash != state_hash(model.network.backbone):
+            raise BadInput(f"{folder}: its vectors come from another backbone than the model in {model.folder}; leave them out")
     return vectors.part(rows.name, rows.image_ids)
 
 
@@ -105,7 +115,7 @@ def _portions(rows: Part, size: int) -> Iterator[NDArray[np.int64]]:
 
 
 def _name_portion(
-    model: Model,
+    models: Sequence[Model],
     rows: Part,
     images: NDArray[np.int64],
     vectors: NDArray[np.float32] | None,
@@ -116,7 +126,8 @@ def _name_portion(
     full_scores: bool,
     crops: CropOptions | None,
 ) -> None:
-    probabilities_IC, logsumexp_I = _answers(model, rows, images, vectors, device, crops)
+    taxonomy = models[0].taxonomy
+    probabilities_IC, logsumexp_I = _mean_of_members(models, rows, images, vectors, device, crops)
     ids = [rows.observation_ids[image] for image in images]
     observations, first_I, observation_I = np.unique(ids, return_index=True, return_inverse=True)
     images_O = np.bincount(observation_I)
@@ -124,7 +135,7 @@ def _name_portion(
     image_ids = [rows.image_ids[image] for image in images]
     by_image = Predictions.from_probabilities(
         probabilities_IC,
-        model.taxonomy,
+        taxonomy,
         observation_ids=ids,
         image_ids=image_ids,
         truth=_pick(rows.truth(), images),
@@ -133,7 +144,7 @@ def _name_portion(
     )
     by_observation = Predictions.from_probabilities(
         probabilities_OC,
-        model.taxonomy,
+        taxonomy,
         observation_ids=observations.tolist(),
         image_ids=[image_ids[first] if count == 1 else None for first, count in zip(first_I, images_O, strict=True)],
         images=images_O.tolist(),
@@ -144,6 +155,20 @@ def _name_portion(
         _write_full(out / "full" / f"{number:05d}.parquet", observations.tolist(), probabilities_OC)
     by_image.write(_portion_file(out, "images", number))
     by_observation.write(_portion_file(out, "observations", number))  # last: its presence says that the portion is done
+
+
+def _mean_of_members(
+    models: Sequence[Model],
+    rows: Part,
+    images: NDArray[np.int64],
+    vectors: NDArray[np.float32] | None,
+    device: str,
+    crops: CropOptions | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Calibrated probabilities [I, C], each member's by its own calibration, and the raw scores' log-sum-exp [I]; means."""
+    answers = [_answers(model, rows, images, vectors, device, crops) for model in models]
+    probabilities_IC, logsumexp_I = (sum(part, np.zeros(())) / len(models) for part in zip(*answers, strict=True))
+    return probabilities_IC, logsumexp_I
 
 
 def _answers(

@@ -24,7 +24,7 @@ from taxakey.records.flow import write_flow
 from taxakey.records.parted import write_parts
 from taxakey.records.selection import Selection, SelectionOptions, select
 from taxakey.records.splits import SplitOptions
-from taxakey.records.table import Observations
+from taxakey.records.table import Observations, read_partial
 
 
 def write_selection(
@@ -56,7 +56,8 @@ def write_selection(
         selection = select(opened, options, names=names, inspection=inspection, dropped=aside)
     _replace(aside, out / "dropped.parquet")
     shutil.rmtree(out / "spill", ignore_errors=True)  # DuckDB makes it when memory runs out
-    observations = Observations(selection.table, _rejected(folders), selection.repaired)
+    partial = pa.concat_tables(list(map(read_partial, folders)))
+    observations = Observations(selection.table, _rejected(folders), selection.repaired, partial)
     if paths is not None:
         observations = observations.with_paths(paths)
     counts: dict[str, int] = {}
@@ -81,6 +82,7 @@ def _rejected(folders: Iterable[Path]) -> pa.Table:
 def _write_tables(out: Path, selection: Selection, observations: Observations) -> None:
     write_parquet(out / "observations.parquet", observations.table)
     write_parquet(out / "rejected.parquet", observations.rejected)
+    observations.write_partial(out)
     write_parquet(out / "counts.parquet", selection.counts)
     write_flow(out / "flow.json", selection.flow)
     if selection.hosts is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import taxakey.torchvision_guard  # noqa: F401  before Lightning
@@ -23,6 +24,7 @@ from taxakey import artifacts, progress
 from taxakey.calibration import Calibration, fit_calibration
 from taxakey.cpu_memory import keep_freed_memory
 from taxakey.dataset.contact_sheet import write_contact_sheet
+from taxakey.dataset.folds import Fold
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset
 from taxakey.dataset.vectors import Vectors
@@ -39,6 +41,7 @@ from taxakey.models.tuning import make_plain, make_ready
 from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
 from taxakey.training.card import write_card
 from taxakey.training.checkpoint import best_weights, epochs_done, save_model
+from taxakey.training.continuation import Beginning
 from taxakey.training.curves import Curves, TrainingBar
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe
@@ -58,6 +61,9 @@ class _Run:
     loss: Loss
     preprocess: Preprocess
     plan: artifacts.Plan
+    taken: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """`taken`, `notes`: what came from another run."""
 
 
 def train(
@@ -66,20 +72,27 @@ def train(
     out: Path | str,
     *,
     embeddings_folder: Path | str | None = None,
+    start_from: Path | str | None = None,
+    fold: Fold | None = None,
     device: str = "auto",
     notes: tuple[str, ...] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> artifacts.Manifest:
     """Train by the recipe, calibrate on validation, and leave a finished run. An interrupted run goes on after its last epoch.
 
-    `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `notes` are facts that a reader
-    of the numbers must know; they go into the manifest and the model card.
+    `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `start_from`, a finished run or
+    model: its backbone is taken instead of pretrained weights, and its head as far as it knows the dataset's classes
+    (`training.continuation`). `fold`: train on this member's share of the training and validation parts (`dataset.folds`).
+    `notes` are facts that a reader of the numbers must know; they go into the manifest and the card. `callbacks`: Lightning's,
+    for who wants to watch the run.
     """
-    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder)
-    if recipe.fraction < 1:
-        notes = (*notes, _fraction_note(run))
+    beginning = None if start_from is None else Beginning.open(start_from)
+    recipe = recipe if beginning is None else beginning.recipe(recipe)
+    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder, beginning, fold)
     if artifacts.start(run.out, run.plan) == "finished":
         return artifacts.read_manifest(run.out, run.plan.kind)
-    module = _fit(run, device)
+    notes = (*run.notes, *notes)
+    module = _fit(run, device, callbacks)
     trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     make_plain(run.network.backbone, run.recipe.tuning)
     network = Network(run.network.backbone, module.head).eval()
@@ -93,13 +106,32 @@ def train(
         "trained_parameters": trained,
         "train": len(run.dataset.part("train")),
         "validation": len(run.dataset.part("validation")),
+        **_partial_counts(run),
+        **run.taken,
     }
     write_card(run.out, run.recipe, run.dataset.taxonomy, counts, calibration, notes)
     return artifacts.finish(run.out, run.plan, counts=counts, taxonomy=run.dataset.taxonomy.fingerprint, notes=notes)
 
 
-def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder: Path | str | None) -> _Run:
+def _partial_counts(run: _Run) -> dict[str, int]:
+    """Pictures known to genus or family: learnt from, or left out for want of a loss that can."""
+    partial = run.dataset.partial()
+    if partial is None:
+        return {}
+    usable = int((partial.labels >= 0).sum()) if _learns_partial(run.recipe) else 0
+    return {"partial": usable, "partial_left_out": len(partial) - usable}
+
+
+def _prepare(
+    dataset_folder: Path,
+    recipe: Recipe,
+    out: Path,
+    embeddings_folder: Path | str | None,
+    beginning: Beginning | None,
+    fold: Fold | None,
+) -> _Run:
     dataset = Dataset.open(dataset_folder)
+    dataset = dataset if fold is None else fold.of(dataset, recipe.seed)
     if recipe.fraction < 1:
         dataset = dataset.fraction(recipe.fraction, recipe.seed)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
@@ -115,17 +147,27 @@ def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder:
     facts = _class_facts(recipe, dataset, vectors)
     head = build_head(recipe.head, feature_width(backbone), dataset.taxonomy, facts)
     head = with_targets(head, recipe.targets, dataset.taxonomy, facts.counts_C)
+    taken: dict[str, int] = {}
+    notes: tuple[str, ...] = () if recipe.fraction == 1 else (_fraction_note(recipe, dataset),)
+    if beginning is not None:
+        inputs["from"] = beginning.hash
+        taken, note = beginning.hand_over(head, dataset.taxonomy)  # before the loss, which may ask how the classes stand
+        notes = (*notes, note)
     loss = build_loss(recipe.loss, head, LossFacts(facts.counts_C, dataset.taxonomy))
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
+    if fold is not None:
+        plain["fold"] = str(fold)
+        notes = (*notes, f"Trained on fold {fold}: the others' validation pictures are among its training pictures")
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
-    return _Run(out, recipe, dataset, vectors, Network(backbone, head), loss, Preprocess.from_config(config), plan)
+    network, preprocess = Network(backbone, head), Preprocess.from_config(config)
+    return _Run(out, recipe, dataset, vectors, network, loss, preprocess, plan, taken, notes)
 
 
-def _fraction_note(run: _Run) -> str:
+def _fraction_note(recipe: Recipe, dataset: Dataset) -> str:
     return (
-        f"A development run on {run.recipe.fraction:.3g} of the observations of each species, at least one "
-        f"({len(run.dataset.part('train')):,} training and {len(run.dataset.part('validation')):,} validation photographs)."
+        f"A development run on {recipe.fraction:.3g} of the observations of each species, at least one "
+        f"({len(dataset.part('train')):,} training and {len(dataset.part('validation')):,} validation photographs)."
     )
 
 
@@ -150,7 +192,7 @@ def _class_facts(recipe: Recipe, dataset: Dataset, vectors: Vectors | None) -> C
     return ClassFacts(counts_C, statistics, recipe.seed)
 
 
-def _fit(run: _Run, device: str) -> TrainingModule:
+def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModule:
     if not len(run.dataset.part("train")):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
     training, validation = _loaders(run)
@@ -159,7 +201,7 @@ def _fit(run: _Run, device: str) -> TrainingModule:
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
     best = _best_checkpoint(run, has_validation=len(validation) > 0)
-    trainer = _trainer(run, device, [best, Waiting(), Curves(run.out / "curves.csv")])
+    trainer = _trainer(run, device, [best, Waiting(), Curves(run.out / "curves.csv"), *callbacks])
     last = run.out / "checkpoints" / "last.ckpt"
     if last.is_file():
         # Lightning tells the sampler its epoch only after the workers have been given their first batches.
@@ -182,7 +224,7 @@ def _fit(run: _Run, device: str) -> TrainingModule:
 
 
 def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
-    parts = run.dataset.part("train"), run.dataset.part("validation")
+    parts = run.dataset.training(partial=_learns_partial(run.recipe)), run.dataset.part("validation")
     classes = len(run.dataset.taxonomy)
     validation_C = np.bincount(parts[1].class_index[parts[1].class_index >= 0], minlength=classes)
     if run.vectors is not None:
@@ -194,6 +236,12 @@ def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
     write_contact_sheet(run.out / "augmentation.jpg", parts[0], pictures.rows, run.preprocess, augment, run.recipe.seed)
     draw = run.recipe.sampler.build(TrainingPart(pictures.labels_N, validation_C, run.recipe.seed))
     return picture_loader(pictures, run.recipe, draw), picture_loader(Pictures(parts[1], run.preprocess), run.recipe)
+
+
+def _learns_partial(recipe: Recipe) -> bool:
+    """Whether a loss of the recipe knows what to do with labels of genera and families (SPEC section 6)."""
+    losses = recipe.loss if isinstance(recipe.loss, tuple) else (recipe.loss,)
+    return any(options.kind == "marginal" for options in losses)
 
 
 def _best_checkpoint(run: _Run, *, has_validation: bool) -> ModelCheckpoint:

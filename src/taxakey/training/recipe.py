@@ -81,6 +81,8 @@ class Recipe:
     sampler: Annotated[SamplerOptions, Field(discriminator="kind")] = field(default_factory=PlainOptions)
     augment: Annotated[AugmentOptions, BeforeValidator(with_preset)] = field(default_factory=AugmentOptions)
     mixing: MixingOptions = field(default_factory=MixingOptions)
+    folds: int = 0
+    """Members that `taxakey folds` trains by this recipe (`dataset.folds`); a single run isn't changed by it."""
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
@@ -129,7 +131,11 @@ class Recipe:
 
     def write(self, path: Path | str) -> None:
         """Write it as YAML, whole: every default spelled out."""
-        write_text(path, yaml.safe_dump(_plain(self.to_dict()), sort_keys=False, allow_unicode=True))
+        write_text(path, self.as_yaml())
+
+    def as_yaml(self) -> str:
+        """The text of the file."""
+        return yaml.safe_dump(_plain(self.to_dict()), sort_keys=False, allow_unicode=True)
 
 
 def _check_losses(recipe: Recipe) -> None:
