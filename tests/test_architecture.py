@@ -29,6 +29,7 @@ FLOORS = [
     {"prediction"},
     {"evaluation"},
     {"report", "serving"},
+    {"study"},
     {"export"},  # it checks its file with the very scorer that will serve it
     {"cli"},
 ]

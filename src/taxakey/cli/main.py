@@ -13,12 +13,14 @@ from taxakey import __version__, progress
 from taxakey.cli.add_species import add_species
 from taxakey.cli.audit import audit
 from taxakey.cli.build import build
+from taxakey.cli.compare import compare
 from taxakey.cli.compile import compile_dataset
 from taxakey.cli.embed import embed
 from taxakey.cli.evaluate import evaluate
 from taxakey.cli.explore import explore
 from taxakey.cli.export import export
 from taxakey.cli.fetch import fetch
+from taxakey.cli.folds import folds
 from taxakey.cli.identify import identify
 from taxakey.cli.inspect import inspect
 from taxakey.cli.journey import journey
@@ -31,14 +33,16 @@ from taxakey.cli.sample import sample
 from taxakey.cli.select import select, split
 from taxakey.cli.serve import serve
 from taxakey.cli.size import size
+from taxakey.cli.study import study
 from taxakey.cli.train import train
+from taxakey.cli.tune import tune
 from taxakey.errors import TaxakeyError
 
 _EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "safetensors", "tensorboard", "huggingface_hub"), "train"),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "onnxruntime", "python_multipart"), "serve"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
-    **{"rapidocr": "mask", "pyspark": "spark"},
+    **{"rapidocr": "mask", "pyspark": "spark", "optuna": "tune", "peft": "lora"},
 }
 """Which extra brings a package that a plain installation doesn't have."""
 
@@ -46,7 +50,7 @@ app = typer.Typer(
     help="From records and photographs of organisms to a model that names new photographs, says how sure it is, and serves "
     "the answer. The stages, in order: sample or your own data, records, build, embed, train, predict, evaluate, export, serve; "
     "journey walks them all in one go. From downloads to a dataset: names, select, fetch, inspect, split, audit, explore, "
-    "publish; compile.",
+    "publish; compile. Many runs: folds, tune, compare, study.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: readable in logs, and faster to start
@@ -56,7 +60,7 @@ app = typer.Typer(
 app.command("compile")(compile_dataset)
 for _command in (
     *(journey, sample, records, names, drift, select, split, fetch, inspect, build, audit, explore, publish),
-    *(embed, size, train, add_species, predict, rescore, evaluate, identify, export, serve),
+    *(embed, size, train, folds, tune, add_species, predict, rescore, evaluate, compare, study, identify, export, serve),
 ):
     app.command()(_command)
 

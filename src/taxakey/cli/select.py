@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from taxakey.dataset.recipe import DatasetRecipe
+    from taxakey.records.long_tail import LongTailOptions
     from taxakey.records.selection import SelectionOptions
 
 _RECORDS = "Folder that `taxakey records` or `taxakey select` wrote."
@@ -93,6 +94,10 @@ def split(
         Path | None, typer.Option(help="Folder that `taxakey inspect` wrote: near duplicates stay together.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Pictures that are in a part stay there.")] = False,
+    long_tail: Annotated[
+        str | None,
+        typer.Option(help="MOST:LEAST: thin the training part to Zipf's law, say 100:2; for trying out what helps rare species."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="By default 0.")] = None,
 ) -> None:
     """Split records anew: by another group, in folds, or with an institution held out.
@@ -102,6 +107,8 @@ def split(
     Example: taxakey split work/selected work/fold-3 --folds 5 --fold 3
 
     Example: taxakey split work/selected work/without-kew --held-out K
+
+    Example: taxakey split work/records work/long-tail --keep --long-tail 100:2
     """
     from dataclasses import replace
 
@@ -119,12 +126,26 @@ def split(
     )  # fmt: skip
     joined = None if inspection is None else read_near_groups(inspection)
     inputs = {} if inspection is None else {"inspection": hash_of(inspection)}
-    counts = write_split(records, out, options, joined=joined, keep=keep, inputs=inputs).counts
+    counts = write_split(
+        records, out, options, joined=joined, keep=keep, tail=_tail(long_tail, options.seed), inputs=inputs
+    ).counts
     typer.echo(f"train {counts['train']:,}, validation {counts['validation']:,}, test {counts['test']:,} pictures")
     for fact, number in counts.items():
         if fact.startswith("split: "):
             typer.echo(f"{number:>9,}  {fact.removeprefix('split: ').replace('_', ' ')}")
     typer.echo(f"records: {out}")
+
+
+def _tail(text: str | None, seed: int) -> LongTailOptions | None:
+    from taxakey.errors import BadInput
+    from taxakey.records.long_tail import LongTailOptions
+
+    if text is None:
+        return None
+    most, _, least = text.partition(":")
+    if not (most.isdecimal() and least.isdecimal()):
+        raise BadInput(f"--long-tail {text}: two numbers of pictures, of the commonest and the rarest species, such as 100:2")
+    return LongTailOptions(least=int(least), most=int(most), seed=seed)
 
 
 def _recipe(path: Path | None) -> DatasetRecipe:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_parquet
+from taxakey.records.long_tail import LongTailOptions, long_tail
 from taxakey.records.splits import SplitOptions, assign, with_split
 from taxakey.records.table import Observations
 
@@ -23,14 +24,16 @@ def write_split(
     *,
     joined: pa.Table | None = None,
     keep: bool = False,
+    tail: LongTailOptions | None = None,
     inputs: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Split the artifact "records" in `folder` into `out`, an artifact "records" again; the parts that it has count only where
     `keep` says so.
 
-    `joined`: see `splits.assign`; `inputs`: hashes of what it was made from.
+    `joined`: see `splits.assign`; `tail`: what the training part is thinned to afterwards; `inputs`: hashes of what it was made
+    from.
     """
-    recipe = {"split": asdict(options), "keep": keep}
+    recipe = {"split": asdict(options), "keep": keep, **({"long_tail": asdict(tail)} if tail else {})}
     plan = Plan("records", {"records": hash_of(folder), **(inputs or {})}, recipe, options.seed)
     if start(out, plan) == "finished":
         return read_manifest(out, "records")
@@ -38,6 +41,8 @@ def write_split(
     if not keep:
         given = with_split(given, pa.chunked_array([pa.nulls(len(given), pa.string())]))
     observations, counts = write_parts(out, given, options, joined)
+    if tail is not None:
+        observations = long_tail(observations, tail)
     write_parquet(out / "observations.parquet", observations.table)
     write_parquet(out / "rejected.parquet", observations.rejected)
     return finish(out, plan, counts=counts | observations.counts())

@@ -46,7 +46,7 @@ def run_study(
             say(f"{name}, seed {seed}")
             vectors = _vectors(dataset, recipe, out, device)
             start = runs[variant.start, seed] if variant.start is not None else None
-            train(dataset, recipe, folder / "run", embeddings_folder=vectors, device=device, start=start)
+            train(dataset, recipe, folder / "run", embeddings_folder=vectors, device=device, start_from=start)
             runs[name, seed] = folder / "run"
             if variant.measured:
                 predictions[name][seed] = _predicted(folder, Path(datasets[MAIN]), dataset, vectors, device, part)
