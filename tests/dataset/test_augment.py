@@ -87,17 +87,6 @@ def test_rare_classes_undergo_what_for_rare_says() -> None:
         assert_array_equal(build(both)(PICTURE, 0, seed), build(both.for_rare())(PICTURE, 2, seed))
 
 
-def test_parts_keep_the_shapes_of_things_where_the_input_is_no_square() -> None:
-    """Twice as high as wide, of a picture like that: a circle stays one but for the ratio."""
-    tall = Preprocess(input_size=(3, 80, 40))
-    augment = AugmentOptions(smallest_part=0.5, flip=False, colour=0.0).build(tall, COUNTS)
-    places = np.stack([np.mgrid[0:160, 0:80][0], np.mgrid[0:160, 0:80][1], np.zeros((160, 80))], axis=2).astype(np.uint8)
-    for seed in range(50):
-        part = augment(places, 0, seed).astype(int)
-        stretched = (np.ptp(part[:, :, 1]) + 1) / 40 / ((np.ptp(part[:, :, 0]) + 1) / 80)
-        assert 0.7 < stretched < 1.42
-
-
 def test_the_aggressive_setting_changes_more() -> None:
     still = build(STILL)(PICTURE, 0, 0).astype(int)
 
