@@ -1,14 +1,16 @@
 """What the training loader delivers beside what its workers could at most: a ratio in one run.
 
-    python benchmarks/loading.py PHOTOGRAPHS [--workers 2] [--rounds 5] [--out benchmarks/results/loading.json]
+    python benchmarks/loading.py PHOTOGRAPHS [--rounds 5] [--out benchmarks/results/loading.json]
 
 The photographs are stored with a shorter edge of 256 px (JPEG, quality 90) in a dataset of shards. Bare: as many processes as the
 loader has workers, each of which reads a picture's bytes from the same memory-mapped copy, decodes them, cuts a random window of
 224 px and copies it to its place in an array, nothing else; no picture leaves its process. The loader: the one that a run with
-`train: all` gets, with its workers, for each preset of the augmentation; batches of 64 arrive in the main process and are let go
-of there. Bare and loader take turns in every round, so that a busy machine slows both; a figure is the median over rounds, and a
-ratio that of the rounds' ratios. The start of the processes isn't counted, on either side. Two ratios: of pictures a second, and
-of the processor time that workers spend on a picture, which other work on the machine disturbs less.
+`train: all` gets, with its workers; batches of 64 arrive in the main process and are let go of there. "The same work" is a random
+window and nothing else, so that its ratio is what the loader itself costs; the presets of the augmentation do more than bare.
+
+Bare and loader take turns in every round, so that a busy machine slows both; a figure is the median over rounds, and a ratio that
+of the rounds' ratios. The start of the processes isn't counted, on either side. Two ratios: of pictures a second, and of the
+processor time that workers spend on a picture, which other work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ from taxakey.training.recipe import Recipe, recipe_from
 from taxakey.training.samplers import TrainingPart
 
 EDGE, INPUT, BATCH = 256, 224, 64
-PRESETS = ("plantnet300k", "biomachina", "usual", "naflora", "rare")
+SAME_WORK = "the same work"
+PRESETS = (SAME_WORK, "plantnet300k", "biomachina", "usual", "naflora", "rare")
 
 
 def store(photographs: Path, folder: Path, count: int) -> Part:
@@ -125,7 +128,8 @@ class Loaded:
     """The loader of a run with a preset, its workers started and kept."""
 
     def __init__(self, part: Part, preset: str) -> None:
-        recipe: Recipe = recipe_from({"name": preset, "train": "all", "augment": {"preset": preset}}, "benchmark")
+        augment = {"crop": "window", "flip": False, "colour": 0.0} if preset == SAME_WORK else {"preset": preset}
+        recipe: Recipe = recipe_from({"name": preset, "train": "all", "augment": augment}, "benchmark")
         recipe = replace(recipe, loop=replace(recipe.loop, batch_size=BATCH))
         preprocess, counts_C = Preprocess(), np.bincount(part.class_index)
         pictures = batches.Pictures(part, preprocess, recipe.augment.build(preprocess, counts_C))

@@ -80,6 +80,13 @@ def test_only_rare_classes_are_changed_and_common_ones_exactly_as_without() -> N
             assert (with_rare == without).all() == (count >= 11), (seed, label)
 
 
+def test_rare_classes_undergo_what_for_rare_says() -> None:
+    both = AugmentOptions(crop="window", rotation=3.0, rare=RareOptions(threshold=11, rotation=60.0))
+    assert both.for_rare().rotation == 60.0
+    for seed in range(5):
+        assert_array_equal(build(both)(PICTURE, 0, seed), build(both.for_rare())(PICTURE, 2, seed))
+
+
 def test_the_aggressive_setting_changes_more() -> None:
     still = build(STILL)(PICTURE, 0, 0).astype(int)
 
