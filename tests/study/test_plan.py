@@ -52,6 +52,7 @@ def test_only_some_variants_with_what_they_need(tmp_path: Path) -> None:
     [
         ({"variants": {"flat": {"start": "later"}, "later": {}}}, "'flat' starts from 'later', which is no variant above it"),
         ({"reference": "web"}, "the reference 'web' is none of the measured"),
+        ({"variants": {"1/N": {}, "1/√N": {}}}, "would share the folder '1-n'; rename one"),
         ({"seeds": []}, "at least one variant and one seed"),
         ({"seeds": [1, 1]}, "each seed once"),
         ({"variants": {"flat": {"recipe": {"loop": {"epoch": 3}}}}}, r"trial, variant 'flat': loop\.epoch"),

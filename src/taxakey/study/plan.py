@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,6 +65,10 @@ class Study:
             if variant.start is not None and variant.start not in earlier:
                 raise ValueError(f"the variant {name!r} starts from {variant.start!r}, which is no variant above it")
             earlier.add(name)
+        folders: dict[str, str] = {}
+        for name in self.variants:
+            if (other := folders.setdefault(slug(name), name)) != name:
+                raise ValueError(f"the variants {other!r} and {name!r} would share the folder {slug(name)!r}; rename one")
         if self.first not in self.measured:
             raise ValueError(f"the reference {self.first!r} is none of the measured variants ({', '.join(self.measured)})")
 
@@ -137,3 +142,12 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 def _another(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return any(key in new and new[key] != old.get(key) for key in ("kind", "name"))
+
+
+def slug(name: str) -> str:
+    """A variant's name as that of a folder.
+
+    >>> slug("two-level, web (80 slots)")
+    'two-level-web-80-slots'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from taxakey.embeddings import embed
 from taxakey.errors import BadInput
 from taxakey.models.backbones import quiet_timm
 from taxakey.prediction.predict import predict
-from taxakey.study.plan import MAIN, Study
+from taxakey.study.plan import MAIN, Study, slug
 from taxakey.training.loop import train
 from taxakey.training.recipe import Recipe
 
@@ -68,12 +67,3 @@ def _vectors(dataset: Path, recipe: Recipe, out: Path, device: str) -> Path | No
     folder = out / "vectors" / f"{slug(backbone.name)}-{known}"
     embed(dataset, backbone, folder, device=device)
     return folder
-
-
-def slug(name: str) -> str:
-    """A variant's name as that of a folder.
-
-    >>> slug("two-level, web (80 slots)")
-    'two-level-web-80-slots'
-    """
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
