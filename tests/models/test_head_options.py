@@ -20,6 +20,7 @@ from taxakey.models.hashed import HashedOptions
 from taxakey.models.head_options import ClassFacts, HeadOptions, build_head, build_hierarchy, wants_statistics
 from taxakey.models.heads import BottleneckOptions, Head, LinearOptions, first_k
 from taxakey.models.hierarchies import Hierarchy
+from taxakey.models.metadata import MetadataMLPOptions, MetadataTransformerOptions
 from taxakey.models.sampled import SampledOptions
 from taxakey.models.trees import TreeHead, TreeOptions
 from taxakey.taxonomy import Taxonomy
@@ -49,6 +50,8 @@ OPTIONS: dict[str, HeadOptions] = {
     "hashed": HashedOptions(width=8, hashes=3, buckets=7),
     "sampled": SampledOptions(width=8, share=0.5),
     "sampled sparsely": SampledOptions(width=8, share=0.2, sparse=True),
+    "metadata mlp": MetadataMLPOptions(hidden=24, dropout=0.1),
+    "metadata transformer": MetadataTransformerOptions(layers=2, attention_heads=2, feed_forward=12, hidden=24, token_hidden=6),
 }
 every_head = pytest.mark.parametrize("name", OPTIONS)
 
