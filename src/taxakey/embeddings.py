@@ -69,24 +69,27 @@ def features(
     rows: Sequence[int],
     preprocess: Preprocess,
     *,
+    metadata_NM: NDArray[np.float32] | None = None,
     device: str = "cpu",
     description: str | None = "reading pictures",
 ) -> NDArray[np.float32]:
     """What a network in eval mode says of some pictures of a part, [N, …] float32, decoding while it computes.
 
-    `description` heads the progress display; None shows none.
+    `metadata_NM`: of the same pictures, for a network that takes them. `description` heads the progress display; None shows none.
     """
     size = _BATCH[device]
     batches = [rows[first : first + size] for first in range(0, len(rows), size)]
     if device == "cpu":
         keep_freed_memory()
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    outputs = []
+    outputs: list[NDArray[np.float32]] = []
     decoded = _decoded(part, batches, preprocess)
     for pixels_BCHW in decoded if description is None else track(decoded, description, total=len(batches)):
         with torch.inference_mode():
             pixels = torch.from_numpy(pixels_BCHW).to(device, memory_format=torch.channels_last)
-            outputs.append(network(pixels).float().cpu().numpy())
+            first = len(outputs) * size
+            told = () if metadata_NM is None else (torch.from_numpy(metadata_NM[first : first + size]).to(device),)
+            outputs.append(network(pixels, *told).float().cpu().numpy())
     return np.concatenate(outputs) if outputs else np.zeros((0, 0), dtype=np.float32)
 
 

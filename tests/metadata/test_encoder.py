@@ -208,7 +208,7 @@ def test_damaged_files_and_missing_columns_are_named(tmp_path: Path) -> None:
     ]  # fmt: skip
     for damage in damages:
         (tmp_path / FILE).write_text(json.dumps(damage))
-        with pytest.raises(BadInput, match="metadata.json"):
+        with pytest.raises(BadInput, match=r"metadata\.json"):
             MetadataEncoder.read(tmp_path)
     with pytest.raises(BadInput, match="'habitat'"):
         encoder.encode(TRAINING.drop_columns(["habitat"]))

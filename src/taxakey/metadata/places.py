@@ -26,7 +26,7 @@ def place_width(encoding: PlaceEncoding) -> int:
 def encoded_places(
     latitude_N: NDArray[np.float64], longitude_N: NDArray[np.float64], encoding: PlaceEncoding
 ) -> NDArray[np.float64]:
-    """Degrees [N] as inputs [N, `place_width`]; NaN is missing and gives zeros (of the globe, only on the sphere is that no place)."""
+    """Degrees [N] as inputs [N, `place_width`]; NaN is missing and gives zeros, which only on the sphere are no place."""
     known_N = np.isfinite(latitude_N) & np.isfinite(longitude_N)
     coded = np.zeros((len(latitude_N), place_width(encoding)))
     north, east = latitude_N[known_N], longitude_N[known_N]

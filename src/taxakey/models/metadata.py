@@ -36,8 +36,8 @@ class MetadataMLPOptions:
 class MetadataTransformerOptions:
     """The picture and each group of metadata are a token each; what the picture's token has become decides.
 
-    `token_hidden`: width of the layer between a group and its token, one for each group or one for all. `hidden`: between the first
-    token and the classes. The defaults are DS@GT's but for `token_hidden`, theirs are 512 (date), 896 (place) and 584 (categories).
+    `token_hidden`: width of the layer between a group and its token, one for each group or one for all. `hidden`: between the
+    first token and the classes. The defaults are DS@GT's but for `token_hidden`: theirs are 512 (date), 896 (place), 584.
     """
 
     kind: Literal["metadata_transformer"] = "metadata_transformer"

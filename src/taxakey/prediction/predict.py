@@ -21,7 +21,8 @@ from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
 from taxakey.errors import BadInput
-from taxakey.models.backbones import state_hash
+from taxakey.metadata.encoder import FILE as METADATA_FILE
+from taxakey.models.backbones import state_hash, with_metadata
 from taxakey.predictions import Predictions, Truth
 from taxakey.progress import track
 from taxakey.training.checkpoint import Model, load_model
@@ -70,6 +71,8 @@ def _plan(model: Model, dataset: Dataset, part: str, full_scores: bool) -> artif
     inputs = {"model": artifacts.hash_of(model.folder / "model.safetensors"), "dataset": artifacts.hash_of(dataset.folder)}
     if model.calibration is not None:
         inputs["calibration"] = artifacts.hash_of(model.folder / "calibration.json")
+    if model.metadata is not None:
+        inputs["metadata"] = artifacts.hash_of(model.folder / METADATA_FILE)
     recipe = {"part": part, "model": str(model.folder.resolve()), "dataset": str(dataset.folder.resolve())}
     return artifacts.Plan("predictions", inputs, {**recipe, "full_scores": full_scores})
 
@@ -144,10 +147,14 @@ def _scores(
     model: Model, rows: Part, images: NDArray[np.int64], vectors: NDArray[np.float32] | None, device: str
 ) -> NDArray[np.float32]:
     """Raw scores [I, C]."""
+    told_IM = None if model.metadata is None else model.metadata.encode(rows.table.take(images))
     if vectors is None:
-        return features(model.network, rows, images.tolist(), model.preprocess, device=device, description=None)
+        return features(
+            model.network, rows, images.tolist(), model.preprocess, metadata_NM=told_IM, device=device, description=None
+        )
+    told = None if told_IM is None else torch.from_numpy(told_IM).to(device)
     with torch.inference_mode():
-        return model.network.head(torch.from_numpy(vectors[images]).to(device)).float().cpu().numpy()
+        return model.network.head(with_metadata(torch.from_numpy(vectors[images]).to(device), told)).float().cpu().numpy()
 
 
 def _pick(truth: Truth, images: NDArray[np.int64]) -> Truth:

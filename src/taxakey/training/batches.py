@@ -59,19 +59,23 @@ def _mix(*numbers: int) -> int:
 
 
 class StoredFeatures(Dataset):
-    """Features and labels in memory; a whole batch is fetched by one indexing."""
+    """Features, labels and metadata in memory; a whole batch is fetched by one indexing."""
 
-    def __init__(self, features_ND: NDArray[np.float32], labels_N: NDArray[np.int64]) -> None:
+    def __init__(
+        self, features_ND: NDArray[np.float32], labels_N: NDArray[np.int64], metadata_NM: NDArray[np.float32] | None = None
+    ) -> None:
         known = np.flatnonzero(labels_N >= 0)  # a validation species that was never trained has no column to compare with
         self.features_ND = torch.from_numpy(features_ND[known])
         self.labels_N = torch.from_numpy(labels_N[known])
+        self.metadata_NM = None if metadata_NM is None else torch.from_numpy(metadata_NM[known])
 
     def __len__(self) -> int:
         return len(self.labels_N)
 
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         picked = torch.as_tensor(rows) % len(self)
-        return Batch(self.features_ND[picked], self.labels_N[picked])
+        metadata_BM = None if self.metadata_NM is None else self.metadata_NM[picked]
+        return Batch(self.features_ND[picked], self.labels_N[picked], metadata_BM)
 
 
 class Pictures(Dataset):
@@ -84,20 +88,23 @@ class Pictures(Dataset):
         augment: Callable[[NDArray[np.uint8]], Tensor] | None = None,
         *,
         seed: int = 0,
+        metadata_NM: NDArray[np.float32] | None = None,
     ) -> None:
         self.part, self.preprocess, self.augment, self.seed = part, preprocess, augment, seed
+        self.metadata_NM = metadata_NM
         self.rows = np.flatnonzero(part.class_index >= 0)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int, Tensor | None]:
         row = int(self.rows[index % len(self)])
         label = int(self.part.class_index[row])
+        metadata_M = None if self.metadata_NM is None else torch.from_numpy(self.metadata_NM[row])
         if self.augment is not None:
             torch.manual_seed(_mix(self.seed, index))  # in a worker process: what happens to a picture in an epoch is fixed
-            return self.augment(decode(self.part.image_bytes(row))), label
-        return torch.from_numpy(self.preprocess.load(self.part.image_bytes(row))), label
+            return self.augment(decode(self.part.image_bytes(row))), label, metadata_M
+        return torch.from_numpy(self.preprocess.load(self.part.image_bytes(row))), label, metadata_M
 
 
 def feature_loader(data: StoredFeatures, recipe: Recipe, *, training: bool) -> DataLoader:
@@ -124,9 +131,9 @@ def picture_loader(data: Pictures, recipe: Recipe, *, training: bool) -> DataLoa
     )
 
 
-def _batch(pictures: Sequence[tuple[Tensor, int]]) -> Batch:
-    pixels, labels = zip(*pictures, strict=True)
-    return Batch(torch.stack(pixels), torch.tensor(labels))
+def _batch(pictures: Sequence[tuple[Tensor, int, Tensor | None]]) -> Batch:
+    pixels, labels, metadata = zip(*pictures, strict=True)
+    return Batch(torch.stack(pixels), torch.tensor(labels), None if metadata[0] is None else torch.stack(metadata))
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -23,13 +23,15 @@ from taxakey import artifacts, progress
 from taxakey.calibration import Calibration, fit_calibration
 from taxakey.cpu_memory import keep_freed_memory
 from taxakey.dataset.preprocess import Preprocess
-from taxakey.dataset.reader import Dataset
+from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
 from taxakey.errors import BadInput
-from taxakey.models.backbones import Network, build_backbone, data_config, state_hash
+from taxakey.metadata.encoder import MetadataEncoder
+from taxakey.models.backbones import Network, build_backbone, data_config, state_hash, with_metadata
 from taxakey.models.class_means import FeatureStatistics
 from taxakey.models.head_options import ClassFacts, build_head, wants_statistics
+from taxakey.models.metadata_vit import with_metadata_tokens
 from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
 from taxakey.training.card import write_card
 from taxakey.training.checkpoint import best_weights, epochs_done, save_model
@@ -49,6 +51,11 @@ class _Run:
     network: Network
     preprocess: Preprocess
     plan: artifacts.Plan
+    encoder: MetadataEncoder | None
+
+    def metadata(self, part: Part) -> NDArray[np.float32] | None:
+        """Of all pictures of a part, [N, M]."""
+        return None if self.encoder is None else self.encoder.encode(part.table)
 
 
 def train(
@@ -70,7 +77,7 @@ def train(
         return artifacts.read_manifest(run.out, run.plan.kind)
     module = _fit(run, device)
     network = Network(run.network.backbone, module.head).eval()
-    save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe)
+    save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe, run.encoder)
     calibration = _calibrate(run, network, device)
     if calibration is not None:
         calibration.write(run.out / "model" / "calibration.json")
@@ -96,11 +103,16 @@ def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder:
     if recipe.train == "head":
         vectors = _matching_vectors(embeddings_folder, recipe, state_hash(backbone))
         inputs["embeddings"] = artifacts.hash_of(vectors.folder)
-    head = build_head(recipe.head, int(backbone.num_features), dataset.taxonomy, _class_facts(recipe, dataset, vectors))  # type: ignore[arg-type]
+    encoder = None if recipe.metadata is None else MetadataEncoder.fit(recipe.metadata, dataset.part("train").table)
+    groups = () if encoder is None else encoder.widths
+    if recipe.backbone.metadata_tokens:
+        backbone, groups = with_metadata_tokens(backbone, groups), ()
+    facts = _class_facts(recipe, dataset, vectors)
+    head = build_head(recipe.head, int(backbone.num_features), dataset.taxonomy, facts, metadata=groups)  # type: ignore[arg-type]
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
-    return _Run(out, recipe, dataset, vectors, Network(backbone, head), Preprocess.from_config(config), plan)
+    return _Run(out, recipe, dataset, vectors, Network(backbone, head), Preprocess.from_config(config), plan, encoder)
 
 
 def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: str) -> Vectors:
@@ -158,13 +170,15 @@ def _fit(run: _Run, device: str) -> TrainingModule:
 def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
     parts = run.dataset.part("train"), run.dataset.part("validation")
     if run.vectors is not None:
-        stored = [StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index) for part in parts]
+        stored = [
+            StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index, run.metadata(part)) for part in parts
+        ]
         return feature_loader(stored[0], run.recipe, training=True), feature_loader(stored[1], run.recipe, training=False)
     augment = run.recipe.augment.build(run.preprocess)
-    return (
-        picture_loader(Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed), run.recipe, training=True),
-        picture_loader(Pictures(parts[1], run.preprocess), run.recipe, training=False),
-    )
+    told = [run.metadata(part) for part in parts]
+    training = Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed, metadata_NM=told[0])
+    validation = Pictures(parts[1], run.preprocess, metadata_NM=told[1])
+    return picture_loader(training, run.recipe, training=True), picture_loader(validation, run.recipe, training=False)
 
 
 def _best_checkpoint(run: _Run, *, has_validation: bool) -> ModelCheckpoint:
@@ -215,9 +229,12 @@ def _calibrate(run: _Run, network: Network, device: str) -> Calibration | None:
 def _scores(run: _Run, network: Network, device: str) -> NDArray[np.float32]:
     """Raw scores [I, C] of the validation pictures."""
     part = run.dataset.part("validation")
+    told_NM = run.metadata(part)
     if run.vectors is not None:
         head: nn.Module = network.head.cpu()
+        stored_ND = torch.from_numpy(run.vectors.part(part.name, part.image_ids))
         with torch.inference_mode():
-            return head(torch.from_numpy(run.vectors.part(part.name, part.image_ids))).float().numpy()
-    where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    return features(network.to(where), part, range(len(part)), run.preprocess, device=where, description="calibrating")
+            return head(with_metadata(stored_ND, None if told_NM is None else torch.from_numpy(told_NM))).float().numpy()
+    where, rows = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu", range(len(part))
+    what = "calibrating"
+    return features(network.to(where), part, rows, run.preprocess, metadata_NM=told_NM, device=where, description=what)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from taxakey.losses.decision import Answer
-from taxakey.models.backbones import Network, with_metadata
+from taxakey.models.backbones import Network, features_of, with_metadata
 from taxakey.models.heads import Head
 from taxakey.training.batches import Batch
 from taxakey.training.lazy_adamw import clip_norm
@@ -52,10 +52,9 @@ class TrainingModule(L.LightningModule):
 
     def features(self, batch: Batch) -> Tensor:
         """What the head is given [B, D]: the pictures' features, computed or stored, and their metadata."""
-        features_BD = batch.inputs
-        if self.backbone is not None:
-            features_BD = self.backbone(batch.inputs.contiguous(memory_format=torch.channels_last))
-        return with_metadata(features_BD, batch.metadata)
+        if self.backbone is None:
+            return with_metadata(batch.inputs, batch.metadata)
+        return features_of(self.backbone, batch.inputs.contiguous(memory_format=torch.channels_last), batch.metadata)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         features_BD = self.features(batch)

@@ -18,9 +18,11 @@ from taxakey.artifacts import write_text
 from taxakey.dataset.augment import AugmentOptions
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropyOptions
+from taxakey.metadata.encoder import MetadataOptions
 from taxakey.models.backbones import NO_WEIGHTS, BackboneOptions
 from taxakey.models.head_options import HeadOptions, wants_statistics
 from taxakey.models.heads import LinearOptions
+from taxakey.models.metadata import MetadataTransformerOptions
 from taxakey.recipe_file import checked, expanded, read_mapping, read_text, refuse_unknown_keys
 from taxakey.training.schedule import OptimizerOptions, ScheduleOptions
 
@@ -59,6 +61,7 @@ class Recipe:
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    metadata: MetadataOptions | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as for a manifest."""
@@ -81,11 +84,22 @@ class Recipe:
                 f"{self.name}: this head is built from embeddings (start: class_means, or an order by similarity), and "
                 "train: all makes none; use train: head, or start: random and order: taxonomic"
             )
+        self._check_metadata()
         if self.loop.epochs == 0 and getattr(self.head, "start", "random") == "random":
             raise BadRecipe(f"{self.name}: no epochs leave a random head; give the head start: class_means, or train it")
         if getattr(self.head, "sparse", False) and self.optimizer.name != "lazy_adamw":
             raise BadRecipe(f"{self.name}: head.sparse needs the optimizer lazy_adamw, not {self.optimizer.name}")
         return self.with_weights(expanded(self.backbone.weights, "weights", "use --weights FILE"))
+
+    def _check_metadata(self) -> None:
+        if self.metadata is None and (self.backbone.metadata_tokens or isinstance(self.head, MetadataTransformerOptions)):
+            raise BadRecipe(f"{self.name}: this network takes metadata and the recipe names none; add metadata: {{}}")
+        if self.backbone.metadata_tokens and isinstance(self.head, MetadataTransformerOptions):
+            raise BadRecipe(f"{self.name}: backbone.metadata_tokens leaves no metadata to the head; take another head")
+        if self.backbone.metadata_tokens and self.train == "head":
+            raise BadRecipe(
+                f"{self.name}: backbone.metadata_tokens must be learnt; use train: all, or a head that takes metadata"
+            )
 
     def write(self, path: Path | str) -> None:
         """Write it as YAML, whole: every default spelled out."""
@@ -101,6 +115,7 @@ refuse_unknown_keys(
     OptimizerOptions,
     ScheduleOptions,
     AugmentOptions,
+    MetadataOptions,
 )
 _ADAPTER = TypeAdapter(Recipe)
 
