@@ -2,10 +2,10 @@
 
     python benchmarks/metadata_transformer.py [--rows 320000] [--rounds 7] [--device cpu] [--precision 32-true] [--out FILE]
 
-Every matrix product that a step's forward and backward pass ask of torch is written down with its shapes and strides and computed
-again on random numbers, and nothing else: no bias, norm, activation, loss, clipping or optimiser. Rounds take turns: data path (the
-loader's batch), step (all of it but the data path), products. Printed: medians, and the ratios that matter. On a CPU the processor's
-time is measured, on one thread, so that other work on the machine counts little; on a GPU the clock, with bf16 by --precision.
+Every matrix product that a step's forward and backward pass ask of torch is written down with its shapes and strides and
+computed again on random numbers, and nothing else: no bias, norm, activation, loss, clipping or optimiser. Rounds take turns:
+data path (the loader's batch), step (all of it but the data path), products. Printed: medians, and the ratios that matter. On a
+CPU the processor's time is measured, on one thread, so that other work on the machine counts little; on a GPU the clock.
 """
 
 from __future__ import annotations
@@ -174,14 +174,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = measure(options.rows, options.batch, options.rounds, options.device, options.precision)
-    print(
-        f"matrix products      {found['products_seconds']:8.3f} s, {2e-9 * found['multiply_adds']:,.0f} thousand million operations"
-    )
-    print(
-        f"step                 {found['step_seconds']:8.3f} s, {found['step_by_products']:.2f} times the products (at most 1.43)"
-    )
-    print(f"data path            {found['data_seconds']:8.4f} s, {100 * found['data_by_step']:.2f} % of the step (below 5)")
-    print(f"epoch of {PAPER_ROWS:,} rows {found['epoch_seconds']:8.1f} s (the paper's: {PAPER_SECONDS} s on its GPU)")
+    operations, share = 2e-9 * found["multiply_adds"], 100 * found["data_by_step"]
+    print(f"products   {found['products_seconds']:8.3f} s, {operations:,.0f} thousand million operations")
+    print(f"step       {found['step_seconds']:8.3f} s, {found['step_by_products']:.2f} times the products (at most 1.43)")
+    print(f"data path  {found['data_seconds']:8.4f} s, {share:.2f} % of the step (below 5)")
+    print(f"epoch      {found['epoch_seconds']:8.1f} s for {PAPER_ROWS:,} rows (the paper's: {PAPER_SECONDS} s on its GPU)")
     if options.out:
         options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

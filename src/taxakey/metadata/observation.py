@@ -35,14 +35,14 @@ def terms(encoder: MetadataEncoder | None) -> tuple[str, ...]:
     return (*([_DATE] if options.date else []), *(_LIMITS if options.place else []), *options.categories)
 
 
-def encoded(encoder: MetadataEncoder, observations: Sequence[Known], *, strict: bool = True) -> NDArray[np.float32]:
+def encoded(encoder: MetadataEncoder, observations: Sequence[Known]) -> NDArray[np.float32]:
     """Observations as inputs [S, M].
 
-    Raises BadInput for a key that the model doesn't take, a date or a number that can't be right, half a place, and, if `strict`,
-    a word that the model wasn't trained with. Otherwise such a word counts as unknown: see `strange_words`.
+    Raises BadInput for a key that the model doesn't take, a date or a number that can't be right, half a place, and a word that
+    the model wasn't trained with (`strange_words` finds those of a long list beforehand).
     """
     rows = [_row(encoder, known) for known in observations]
-    if strict and (strange := strange_words(encoder, observations)):
+    if strange := strange_words(encoder, observations):
         name, found = next(iter(strange.items()))
         raise BadInput(f"{name} {found[0]!r}: not a word that the model was trained with; {_hint(found[0], encoder.words[name])}")
     columns = {name: pa.array([row.get(name) for row in rows], pa.float64()) for name in ("month", "day", *_LIMITS)}
