@@ -222,6 +222,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         {"categories": ("a", "a")},
         {"most_words": 0},
         {"place": "x"},
+        {"hide": 1},
     ):
-        with pytest.raises(ValueError, match=r"metadata|twice|place"):
+        with pytest.raises(ValueError, match=r"metadata|twice|place|hide"):
             MetadataOptions(**wrong)

@@ -32,7 +32,8 @@ class MetadataOptions:
 
     `date`: month and day. `place`: see `PlaceEncoding`; null for none. `categories`: columns of words, of each the
     `most_words` most frequent in training; further ones count as unknown. `flags`: an input that says "missing" for the date
-    and one for the place. At prediction anything may be missing.
+    and one for the place. `hide`: share of training pictures from which a group (date, place, categories) is hidden, drawn
+    anew at each step and for each group, so that a model knows what to do where at prediction something is missing.
     """
 
     date: bool = True
@@ -40,17 +41,20 @@ class MetadataOptions:
     categories: tuple[str, ...] = ("habitat", "substrate")
     most_words: int = 100
     flags: bool = True
+    hide: float = 0.1
 
     def __post_init__(self) -> None:
         if not (self.date or self.place or self.categories):
             raise ValueError("metadata of nothing: name a date, a place or categories, or leave metadata out")
         if self.place not in (None, *get_args(PlaceEncoding)):
             raise ValueError(f"place is {self.place!r}; one of {', '.join(get_args(PlaceEncoding))}, or null")
+        if not 0 <= self.hide < 1:
+            raise ValueError("hide must be at least 0 and below 1")
         if len(set(self.categories)) < len(self.categories) or self.most_words < 1:
             raise ValueError("a category stands twice, or most_words is below 1")
 
 
-PAPER = MetadataOptions(place="geohash_tail", categories=("substrate", "metasubstrate", "habitat"), flags=False)
+PAPER = MetadataOptions(place="geohash_tail", categories=("substrate", "metasubstrate", "habitat"), flags=False, hide=0)
 """What DS@GT gave their heads (SPEC, section 4): 4, 7 and, on their data, 73 inputs."""
 
 

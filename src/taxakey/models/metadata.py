@@ -107,6 +107,28 @@ class MetadataTokens(nn.Module):
         return [group(part) for group, part in zip(self.groups, parts, strict=True)]
 
 
+class HiddenMetadata(nn.Module):
+    """In training each group of each image is with probability `share` what stands for nothing known [M]; in eval mode never."""
+
+    nothing_M: Tensor
+    group_M: Tensor
+
+    def __init__(self, nothing_M: Tensor, groups: Sequence[int], share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.register_buffer("nothing_M", nothing_M, persistent=False)
+        self.register_buffer(
+            "group_M", torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(groups)), persistent=False
+        )
+        self.groups = len(groups)
+
+    def forward(self, metadata_BM: Tensor) -> Tensor:
+        if not self.training or not self.share:
+            return metadata_BM
+        hidden_BG = torch.rand(len(metadata_BM), self.groups, device=metadata_BM.device) < self.share
+        return torch.where(hidden_BG[:, self.group_M], self.nothing_M, metadata_BM)
+
+
 class EncoderLayer(nn.Module):
     """A layer of a transformer as torch.nn.TransformerEncoderLayer has it (norms behind, ReLU), for few tokens.
 

@@ -141,7 +141,7 @@ def _fit(run: _Run, device: str) -> TrainingModule:
     if not len(training):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
     keep_freed_memory()
-    module = TrainingModule(run.network, run.recipe)
+    module = TrainingModule(run.network, run.recipe, run.encoder)
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
     best = _best_checkpoint(run, has_validation=len(validation) > 0)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from taxakey.losses.decision import Answer
+from taxakey.metadata.encoder import MetadataEncoder
 from taxakey.models.backbones import Network, features_of, with_metadata
 from taxakey.models.heads import Head
+from taxakey.models.metadata import HiddenMetadata
 from taxakey.training.batches import Batch
 from taxakey.training.lazy_adamw import clip_norm
 from taxakey.training.recipe import Recipe
@@ -27,7 +29,7 @@ class TrainingModule(L.LightningModule):
     hits_C: Tensor
     seen_C: Tensor
 
-    def __init__(self, network: Network, recipe: Recipe) -> None:
+    def __init__(self, network: Network, recipe: Recipe, metadata: MetadataEncoder | None = None) -> None:
         super().__init__()
         head = network.head
         assert isinstance(head, Head)
@@ -38,6 +40,10 @@ class TrainingModule(L.LightningModule):
             self.backbone = network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.head = head
         self.loss = recipe.loss.build()
+        self.hidden: HiddenMetadata | None = None
+        if metadata is not None:
+            nothing_M = torch.from_numpy(metadata.nothing_known(1)[0])
+            self.hidden = HiddenMetadata(nothing_M, metadata.widths, metadata.options.hide)
         self.register_buffer("hits_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
         self.register_buffer("seen_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
         self.validation_nll: list[Tensor] = []
@@ -52,9 +58,12 @@ class TrainingModule(L.LightningModule):
 
     def features(self, batch: Batch) -> Tensor:
         """What the head is given [B, D]: the pictures' features, computed or stored, and their metadata."""
+        metadata_BM = batch.metadata
+        if metadata_BM is not None and self.hidden is not None:
+            metadata_BM = self.hidden(metadata_BM)
         if self.backbone is None:
-            return with_metadata(batch.inputs, batch.metadata)
-        return features_of(self.backbone, batch.inputs.contiguous(memory_format=torch.channels_last), batch.metadata)
+            return with_metadata(batch.inputs, metadata_BM)
+        return features_of(self.backbone, batch.inputs.contiguous(memory_format=torch.channels_last), metadata_BM)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         features_BD = self.features(batch)

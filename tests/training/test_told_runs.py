@@ -19,14 +19,17 @@ from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import embed, features
 from taxakey.errors import BadInput, BadRecipe
 from taxakey.metadata.encoder import FILE, PAPER, MetadataEncoder, MetadataOptions
-from taxakey.models.backbones import with_metadata
+from taxakey.models.backbones import Network, with_metadata
+from taxakey.models.head_options import build_head
 from taxakey.models.heads import LinearOptions
 from taxakey.models.metadata import MetadataMLPOptions, MetadataTransformerOptions
 from taxakey.models.metadata_vit import MetadataViT, with_metadata_tokens
 from taxakey.prediction.predict import predict
 from taxakey.predictions import Predictions
+from taxakey.training.batches import Batch
 from taxakey.training.checkpoint import load_model
 from taxakey.training.loop import train
+from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe, read_recipe, recipe_from
 
 SMOKE = read_recipe(Path(__file__).parent.parent.parent / "recipes" / "smoke.yaml")
@@ -126,6 +129,18 @@ def test_prediction_from_pictures_is_that_from_vectors(
     np.testing.assert_allclose(found[0][order], expected[np.argsort(part.image_ids)], rtol=1e-3, atol=1e-5)
 
 
+def test_training_hides_metadata_and_validation_does_not(frozen: tuple[Recipe, Path], sheets_dataset: Path) -> None:
+    part = Dataset.open(sheets_dataset).part("train")
+    encoder = MetadataEncoder.fit(replace(MetadataOptions(), hide=0.5), part.table)
+    head = build_head(LinearOptions(), 512, part.taxonomy, metadata=encoder.widths)
+    module = TrainingModule(Network(torch.nn.Identity(), head), frozen[0], encoder)
+    told_NM = torch.from_numpy(encoder.encode(part.table))
+    batch = Batch(torch.zeros(len(part), 512), torch.from_numpy(part.class_index), told_NM)
+    assert torch.equal(module.eval().features(batch)[:, 512:], told_NM)
+    habitat_unknown_N = module.train().features(batch)[:, 512 + 13 + len(encoder.words["habitat"])]
+    assert 0.3 < float(habitat_unknown_N.mean()) < 0.7
+
+
 def test_a_model_without_its_words_or_with_those_of_another_is_refused(told: Path, tmp_path: Path) -> None:
     shutil.copytree(told / "model", tmp_path / "model")
     load_model(tmp_path / "model")
@@ -193,7 +208,7 @@ def test_recipes_that_make_no_sense_are_refused(changed: dict[str, object], mess
 
 def test_the_papers_metadata_in_a_recipe() -> None:
     """What docs say of the paper's preset is what `PAPER` holds."""
-    written = {"place": "geohash_tail", "categories": ["substrate", "metasubstrate", "habitat"], "flags": False}
+    written = {"place": "geohash_tail", "categories": ["substrate", "metasubstrate", "habitat"], "flags": False, "hide": 0}
     assert recipe_from({"name": "x", "metadata": written}, "x").metadata == PAPER
     assert recipe_from({"name": "x", "metadata": {}}, "x").metadata == MetadataOptions()
     for wrong in ({"place": "moon"}, {"colour": 1}, {"categories": []} | {"date": False, "place": None}):

@@ -17,6 +17,7 @@ from taxakey.models.head_options import HeadOptions, build_head
 from taxakey.models.heads import Head, LinearOptions
 from taxakey.models.metadata import (
     EncoderLayer,
+    HiddenMetadata,
     MetadataMLPOptions,
     MetadataTransformerHead,
     MetadataTransformerOptions,
@@ -125,6 +126,22 @@ def test_multiply_adds_are_those_torch_counts(groups: tuple[int, ...]) -> None:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             head(torch.randn(1, 8 + sum(groups)))
         assert head.multiply_adds(training=False) == counter.get_total_flops() // 2
+
+
+def test_groups_are_hidden_whole_in_training_and_never_else() -> None:
+    torch.manual_seed(0)
+    nothing_M, metadata_BM = torch.arange(9.0) - 100, torch.randn(4000, 9)
+    hidden = HiddenMetadata(nothing_M, GROUPS, 0.25)
+    assert torch.equal(hidden.eval()(metadata_BM), metadata_BM)
+    found_BM = hidden.train()(metadata_BM)
+    away_BM = found_BM == nothing_M
+    assert torch.equal(found_BM[~away_BM], metadata_BM[~away_BM])
+    groups = away_BM.split(list(GROUPS), dim=1)
+    assert all(torch.equal(group.any(1), group.all(1)) for group in groups)
+    shares = torch.stack([group.all(1) for group in groups], 1).double()
+    assert_close(shares.mean(0), torch.full((3,), 0.25).double(), atol=0.03, rtol=0)
+    assert float(shares[:, 0] @ shares[:, 2]) / 4000 == pytest.approx(0.25**2, abs=0.02)  # each for itself
+    assert not torch.equal(hidden(metadata_BM), found_BM)  # drawn anew
 
 
 def test_a_network_hands_metadata_to_its_head() -> None:
