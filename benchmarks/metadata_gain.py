@@ -26,7 +26,7 @@ from taxakey.dataset.vectors import Vectors
 from taxakey.metadata.encoder import MetadataOptions
 from taxakey.models.backbones import with_metadata
 from taxakey.models.heads import LinearOptions
-from taxakey.models.metadata import MetadataMLPOptions
+from taxakey.models.mlp import MlpOptions
 from taxakey.training.checkpoint import Model, load_model
 from taxakey.training.loop import train
 from taxakey.training.recipe import Recipe, read_recipe
@@ -34,7 +34,7 @@ from taxakey.training.recipe import Recipe, read_recipe
 
 def variants(recipe: Recipe) -> dict[str, Recipe]:
     """The recipe and what it is compared with."""
-    mlp, given = MetadataMLPOptions(hidden=512, dropout=0.2), recipe.metadata or MetadataOptions()
+    mlp, given = MlpOptions(hidden=512, dropout=0.2), recipe.metadata or MetadataOptions()
     return {
         "linear, no metadata": replace(recipe, head=LinearOptions(), metadata=None),
         "mlp, no metadata": replace(recipe, head=mlp, metadata=None),

@@ -36,6 +36,7 @@ from taxakey.taxonomy import Taxonomy
 from taxakey.training.batches import Batch, StoredFeatures, feature_loader
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import LoopOptions, Recipe
+from taxakey.training.samplers import TrainingPart
 from taxakey.training.schedule import OptimizerOptions
 
 WIDTH, CLASSES, GROUPS = 1024, 1717, (4, 7, 73)
@@ -93,7 +94,8 @@ def batches(rows: int, batch: int, classes: int, seed: int = 0) -> Iterator[Batc
         rng.standard_normal((rows, sum(GROUPS)), dtype=np.float32),
     )
     recipe = Recipe(name="benchmark", loop=LoopOptions(batch_size=batch))
-    loader = feature_loader(stored, recipe, training=True)
+    draw = recipe.sampler.build(TrainingPart(stored.labels_N.numpy(), np.ones(classes, dtype=np.int64), recipe.seed))
+    loader = feature_loader(stored, recipe, draw)
     while True:
         yield from loader
 

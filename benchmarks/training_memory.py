@@ -113,7 +113,7 @@ def train(classes: int, recipe: Recipe, device: str, steps: int) -> None:
 def computed(classes: int, recipe: Recipe, device: str) -> int:
     """As the command computes it."""
     training = Training(
-        recipe.optimizer.build, recipe.loop.batch_size, recipe.loss.build(), recipe.train == "all", recipe.loop.precision,
+        recipe.optimizer.build, recipe.loop.batch_size, recipe.loss, recipe.train == "all", recipe.loop.precision,
         device,  # type: ignore[arg-type]
     )  # fmt: skip
     return StepMemory(Backbone(recipe.backbone), training).of(ClassList.numbered(classes), recipe.head).peak

@@ -38,7 +38,19 @@ def test_every_command_has_help_with_an_example() -> None:
         assert "Example: taxakey " in (command.callback.__doc__ or ""), command.callback
 
 
-@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "docs/walk.md", "docs/heads.md"])
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))])
+def test_commands_that_are_named_exist(page: str) -> None:
+    """In backquotes and code blocks; prose may say "Taxakey is"."""
+    from taxakey.cli.main import app
+
+    code = re.findall(r"```.*?```|`[^`]+`", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    named = {name for text in code for name in re.findall(r"(?:^|[\s`/])(?<!from )taxakey ([a-z][a-z-]*)", text)}
+    known = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}  # type: ignore[union-attr]
+    assert named, "no command was found"
+    assert not named - known, "commands that aren't registered in cli/main.py"
+
+
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "docs/walk.md", "docs/heads.md", "docs/datasets.md"])
 def test_files_that_are_named_exist(file: str) -> None:
     """Links and paths in backquotes that look like files of this repository."""
     text = (ROOT / file).read_text(encoding="utf-8")

@@ -93,7 +93,7 @@ SMALL_HEAD = {"layers": 2, "attention_heads": 4, "feed_forward": 24, "hidden": 2
 SMALL_VIT = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
-@pytest.mark.parametrize("kind", ["metadata_transformer", "metadata_mlp", "linear on a told vit"])
+@pytest.mark.parametrize("kind", ["metadata_transformer", "mlp", "linear on a told vit"])
 def test_a_model_that_takes_metadata_is_exported_with_what_they_mean(kind: str, tmp_path: Path) -> None:
     """Run and bundle answer alike, told something or nothing; and differently when told something else."""
     torch.manual_seed(0)

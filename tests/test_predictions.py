@@ -98,6 +98,18 @@ def test_a_file_is_read_as_it_was_written(tmp_path) -> None:
     assert not list(tmp_path.glob(".*")), "a half-written file was left behind"
 
 
+def test_portions_of_a_file_are_its_rows_in_order(tmp_path) -> None:
+    scores_OC = np.random.default_rng(0).random((7, 6))
+    made = Predictions.from_probabilities(scores_OC, TAXONOMY, observation_ids=list("abcdefg"), k=3)
+    made.write(tmp_path / "observations.parquet")
+    portions = list(Predictions.portions(tmp_path / "observations.parquet", rows=3))
+    assert [len(portion) for portion in portions] == [3, 3, 1]
+    assert np.array_equal(np.concatenate([portion.index("genus") for portion in portions]), made.index("genus"))
+    assert Predictions.concat(portions).table.equals(made.table)
+    with pytest.raises(MissingArtifact, match=r"none.parquet.*taxakey predict"):
+        next(Predictions.portions(tmp_path / "none.parquet"))
+
+
 def test_other_files_are_refused(tmp_path) -> None:
     with pytest.raises(MissingArtifact, match=r"none.parquet.*taxakey predict"):
         Predictions.read(tmp_path / "none.parquet")

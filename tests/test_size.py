@@ -19,15 +19,25 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from taxakey.errors import BadInput, BadRecipe
-from taxakey.losses.cross_entropy import CrossEntropy
+from taxakey.losses.class_weighted import ClassWeightedOptions
+from taxakey.losses.cross_entropy import CrossEntropy, CrossEntropyOptions
+from taxakey.losses.decision import Answer
+from taxakey.losses.loss_options import LossOptions
+from taxakey.losses.marginal import MarginalOptions
+from taxakey.losses.poisonous import PoisonousOptions
+from taxakey.losses.seesaw import SeesawOptions
 from taxakey.models.adaptive import AdaptiveOptions
 from taxakey.models.backbones import BackboneOptions
+from taxakey.models.cosine import ArcFaceOptions
 from taxakey.models.factorised import FactorisedOptions
 from taxakey.models.hashed import HashedOptions
 from taxakey.models.head_options import HeadOptions
 from taxakey.models.heads import BottleneckOptions, LinearOptions
+from taxakey.models.mlp import MlpOptions
 from taxakey.models.sampled import SampledOptions
+from taxakey.models.targets import TargetOptions
 from taxakey.models.trees import TreeOptions
+from taxakey.models.tuning import TuningOptions, make_ready, set_modes
 from taxakey.size import memory
 from taxakey.size.comparison import compare, head_by_kind, parse_bytes, three_digits, with_controls
 from taxakey.size.memory import StepMemory, Training, classes_that_fit
@@ -47,6 +57,8 @@ HEADS: list[HeadOptions] = [
     HashedOptions(width=24),
     SampledOptions(width=24, share=0.3),
     SampledOptions(width=24, share=0.3, sparse=True),
+    MlpOptions(hidden=24),
+    ArcFaceOptions(centres=2),
 ]
 adamw = OptimizerOptions().build
 
@@ -127,6 +139,19 @@ def test_a_head_on_the_meta_device_has_the_shapes_and_work_of_the_real_one(
         assert meta.multiply_adds(training=training) == real.multiply_adds(training=training)
 
 
+def test_classifiers_for_further_targets_are_counted(with_families: ClassList, tiny: Backbone) -> None:
+    targets = replace(with_families, targets=TargetOptions(ranks={"genus": 0.5, "family": 0.2}))
+    further = (20 + 5) * (tiny.features + 1)
+    for head in (LinearOptions(), TreeOptions(width=24)):
+        plain, more = (network_size(tiny, meta_head(classes, head, tiny.features)) for classes in (with_families, targets))
+        assert more.projection == plain.projection
+        assert more.classifier - plain.classifier == further
+        assert more.training_multiply_adds - plain.training_multiply_adds == 25 * tiny.features
+        assert more.naming_multiply_adds == plain.naming_multiply_adds
+        memory = StepMemory(tiny, Training(adamw, batch=8))
+        assert memory.of(targets, head).gradients - memory.of(with_families, head).gradients == 4 * further
+
+
 def test_every_kind_of_head_can_be_asked_for_by_its_name() -> None:
     for kind in get_args(HeadOptions):
         assert head_by_kind(kind().kind) == kind()
@@ -202,9 +227,17 @@ def test_a_backbone_that_timm_does_not_know() -> None:
         Backbone(BackboneOptions(name="no_such_net"))
 
 
-def test_a_transformer_refuses_other_pictures_with_a_way_out() -> None:
-    with pytest.raises(BadInput, match=r"can't take pictures of 100×100.*img_size: 100"):
-        _ = Backbone(BackboneOptions(name="vit_tiny_patch16_224", image_size=100)).multiply_adds
+def test_pictures_that_a_backbone_cannot_take_are_refused_with_a_way_out() -> None:
+    with pytest.raises(BadRecipe, match=r"patches of 16×16, and 100×100 isn't made of whole ones; say image_size 96×96"):
+        Backbone(BackboneOptions(name="vit_tiny_patch16_224", image_size=100))
+    with pytest.raises(BadInput, match=r"vgg11 can't take pictures of 16×16"):
+        _ = Backbone(BackboneOptions(name="vgg11", image_size=16)).multiply_adds
+
+
+def test_a_transformer_works_in_proportion_to_its_patches() -> None:
+    small, large = (Backbone(BackboneOptions(name="test_vit", image_size=size)) for size in (64, (64, 128)))
+    assert (small.input_size, large.input_size) == ((3, 64, 64), (3, 64, 128))
+    assert large.multiply_adds > 1.9 * small.multiply_adds
 
 
 # ---- memory ----
@@ -255,11 +288,67 @@ def test_a_heads_step_needs_what_torch_says_it_allocates(options: HeadOptions, b
         assert mine.max() == pytest.approx(torchs, rel=0.1, abs=40_000)
 
 
-@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
-def test_a_backbones_passes_need_what_torch_says_it_allocates(name: str) -> None:
-    backbone = Backbone(BackboneOptions(name=name))
+LOSSES: list[tuple[LossOptions, ...]] = [
+    (SeesawOptions(label_smoothing=0.1),),
+    (ClassWeightedOptions(), PoisonousOptions(weight=0.1), MarginalOptions()),
+]
+
+
+@pytest.mark.parametrize("losses", LOSSES, ids=["seesaw", "list"])
+@pytest.mark.parametrize("options", [LinearOptions(), TreeOptions(width=24)], ids=short)
+def test_other_losses_need_what_torch_says_they_allocate(
+    options: HeadOptions, losses: tuple[LossOptions, ...], tiny: Backbone
+) -> None:
+    C, B = 2_000, 32
+    classes, training = ClassList.numbered(C), Training(adamw, batch=B, losses=losses)
+    step = StepMemory(tiny, training)
+    trace = step._head_trace(classes, options)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        labels_B, features_BD = torch.randint(C, (B,)), torch.randn(B, tiny.features)
+        head = classes.head(options, tiny.features)
+        loss, optimizer = step._loss(classes, head), training.build_optimizer(None, head)
+        peaks = allocated(head, lambda: loss(Answer(head, features_BD, labels_B)).mean(), optimizer)
+    # Within log Σ exp torch holds its terms, which no tensor shows: one buffer more at most.
+    for mine, torchs in zip((trace.forward_I, trace.backward_I), peaks, strict=False):
+        assert mine.max() == pytest.approx(torchs, rel=0.1, abs=4 * B * C + 40_000)
+
+
+def test_tables_that_a_loss_looks_up_are_weighed(tiny: Backbone) -> None:
+    C = 5_000
+    plain, poisonous = (
+        StepMemory(tiny, Training(adamw, batch=4, losses=losses)).of(ClassList.numbered(C), LinearOptions())
+        for losses in ((CrossEntropyOptions(),), (CrossEntropyOptions(), PoisonousOptions()))
+    )
+    assert poisonous.weights - plain.weights == C * (1 + 8)  # a mark and a column number a class
+
+
+def test_losses_that_part_classes_are_sized_from_two_on(tiny: Backbone) -> None:
+    training = Training(adamw, batch=4, losses=(CrossEntropyOptions(), PoisonousOptions()))
+    found = compare(tiny, [LinearOptions()], training, budget=3_000_000)
+    assert found.fitting[0] is not None
+    assert found.fitting[0].classes > 100
+
+
+@pytest.mark.parametrize(
+    ("name", "tuning"),
+    [
+        ("test_efficientnet", TuningOptions()),
+        ("test_efficientnet", TuningOptions(freeze=3)),
+        ("test_vit", TuningOptions()),
+        ("test_vit", TuningOptions(freeze="all_but_norms")),
+        ("test_vit", TuningOptions(checkpointing=True)),
+    ],
+)
+def test_a_backbones_passes_need_what_torch_says_it_allocates(name: str, tuning: TuningOptions) -> None:
+    backbone = Backbone(BackboneOptions(name=name), tuning)
     trace = StepMemory(backbone, Training(adamw, batch=8, backbone=True))._backbone_trace
     module = timm.create_model(name, num_classes=0).train().to(memory_format=torch.channels_last)
+    make_ready(module, tuning, backbone.input_size)
+    set_modes(module, head_alone=False, freeze_norm=False)
+    learning = [parameter.numel() for parameter in module.parameters() if parameter.requires_grad]
+    assert (backbone.learning, backbone.parameters) == (sum(learning), count_parameters(module))
+    assert trace.gradients == 4 * sum(learning)
     pixels = torch.randn(8, *backbone.input_size)
 
     def forward() -> Tensor:
@@ -312,8 +401,9 @@ def state_bytes(optimizer: Any) -> int:
 def test_thin_heads_tell_what_a_wide_one_needs(options: HeadOptions, tiny: Backbone) -> None:
     training = Training(building(options), batch=8)
     classes = ClassList.numbered(500)
-    extended = StepMemory(tiny, training)._head_trace(classes, options)
-    wide = memory._trace_head(classes.head(options, tiny.features), training)
+    step = StepMemory(tiny, training)
+    extended, head = step._head_trace(classes, options), classes.head(options, tiny.features)
+    wide = memory._trace_head(head, training, step._loss(classes, head))
     for mine, real in zip(extended, wide, strict=True):
         np.testing.assert_allclose(mine, real)
 

@@ -26,7 +26,8 @@ from taxakey.errors import ArtifactError, BadInput, MissingArtifact, PlanMismatc
 
 FORMAT_VERSION = 1
 _PACKAGES = (
-    "lightning", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "rapidocr", "simplejpeg", "timm", "torch",
+    "duckdb", "imagehash", "lightning", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "pyspark",
+    "rapidocr", "simplejpeg", "timm", "torch",
 )  # fmt: skip
 
 

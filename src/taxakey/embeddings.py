@@ -15,10 +15,11 @@ from torch import nn
 
 from taxakey import artifacts
 from taxakey.cpu_memory import keep_freed_memory
+from taxakey.dataset.crops import Crops
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import shard_file, write_shard
-from taxakey.models.backbones import BackboneOptions, build_backbone, data_config, state_hash
+from taxakey.models.backbones import BackboneOptions, build_backbone, data_config, feature_width, state_hash
 from taxakey.progress import track
 
 PARTS = ("train", "validation", "test")
@@ -36,13 +37,13 @@ def embed(dataset_folder: Path | str, options: BackboneOptions, out: Path | str,
     plan = embedding_plan(dataset, options, backbone, preprocess)
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
-    counts: dict[str, int] = {"width": int(backbone.num_features)}  # type: ignore[arg-type]
-    for name in PARTS:
-        part = dataset.part(name)
-        counts[name] = len(part)
+    counts: dict[str, int] = {"width": feature_width(backbone)}
+    parts = [dataset.part(name) for name in PARTS]
+    for part in [*parts, *filter(None, [dataset.partial()])]:
+        counts[part.name] = len(part)
         for shard, rows in _shards(part, out):
-            vectors_ND = features(backbone, part, rows, preprocess, device=device, description=f"embedding {name} {shard}")
-            write_shard(shard_file(out, name, shard), [part.image_ids[row] for row in rows], vectors_ND)
+            vectors_ND = features(backbone, part, rows, preprocess, device=device, description=f"embedding {part.name} {shard}")
+            write_shard(shard_file(out, part.name, shard), [part.image_ids[row] for row in rows], vectors_ND)
     return artifacts.finish(out, plan, counts=counts, taxonomy=dataset.taxonomy.fingerprint)
 
 
@@ -67,7 +68,7 @@ def features(
     network: nn.Module,
     part: Part,
     rows: Sequence[int],
-    preprocess: Preprocess,
+    preprocess: Preprocess | Crops,
     *,
     metadata_NM: NDArray[np.float32] | None = None,
     device: str = "cpu",
@@ -75,9 +76,10 @@ def features(
 ) -> NDArray[np.float32]:
     """What a network in eval mode says of some pictures of a part, [N, …] float32, decoding while it computes.
 
-    `metadata_NM`: of the same pictures, for a network that takes them. `description` heads the progress display; None shows none.
+    With several crops [N, K, …]. `metadata_NM`: of the same pictures, for a network that takes them.
+    `description` heads the progress display; None shows none.
     """
-    size = _BATCH[device]
+    size = max(1, _BATCH[device] // preprocess.options.count) if isinstance(preprocess, Crops) else _BATCH[device]
     batches = [rows[first : first + size] for first in range(0, len(rows), size)]
     if device == "cpu":
         keep_freed_memory()
@@ -86,15 +88,23 @@ def features(
     decoded = _decoded(part, batches, preprocess)
     for pixels_BCHW in decoded if description is None else track(decoded, description, total=len(batches)):
         with torch.inference_mode():
-            pixels = torch.from_numpy(pixels_BCHW).to(device, memory_format=torch.channels_last)
-            first = len(outputs) * size
-            told = () if metadata_NM is None else (torch.from_numpy(metadata_NM[first : first + size]).to(device),)
-            outputs.append(network(pixels, *told).float().cpu().numpy())
+            *several, _, _, _ = pixels_BCHW.shape
+            pixels = torch.from_numpy(pixels_BCHW).flatten(0, -4).to(device, memory_format=torch.channels_last)
+            told = _told(metadata_NM, len(outputs) * size, several, device)
+            outputs.append(network(pixels, *told).float().cpu().unflatten(0, several).numpy())
     return np.concatenate(outputs) if outputs else np.zeros((0, 0), dtype=np.float32)
 
 
-def _decoded(part: Part, batches: list[Sequence[int]], preprocess: Preprocess) -> Iterator[NDArray[np.float32]]:
-    """Preprocessed batches [B, 3, H, W], the next ones being decoded while the caller works on this one."""
+def _told(metadata_NM: NDArray[np.float32] | None, first: int, several: Sequence[int], device: str) -> tuple[torch.Tensor, ...]:
+    """The further argument for a network that takes metadata: a batch's rows, each once for every crop."""
+    if metadata_NM is None:
+        return ()
+    rows_BM = torch.from_numpy(metadata_NM[first : first + several[0]]).to(device)
+    return (rows_BM.repeat_interleave(int(np.prod(several[1:])), dim=0),)
+
+
+def _decoded(part: Part, batches: list[Sequence[int]], preprocess: Preprocess | Crops) -> Iterator[NDArray[np.float32]]:
+    """Preprocessed batches [B, 3, H, W] or [B, K, 3, H, W], the next ones being decoded while the caller works on this one."""
 
     def load(row: int) -> NDArray[np.float32]:
         return preprocess.load(part.image_bytes(row))

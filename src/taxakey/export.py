@@ -196,6 +196,13 @@ def _finish(model: Model, out: Path, plan: Plan, difference: float) -> Manifest:
     return finish(out, plan, counts=counts, taxonomy=model.taxonomy.fingerprint, notes=(note,))
 
 
+def _scaling(model: Model) -> str:
+    calibration = model.calibration
+    if calibration is None or (calibration.method == "temperature" and not calibration.share_shift):
+        return "Probabilities are softmax(scores / temperature), with the temperature of `calibration.json`."
+    return "Probabilities are made of them as `calibration.json` says; `taxakey.calibration` documents its fields."
+
+
 def _card(model: Model, difference: float) -> str:
     _, height, width = model.preprocess.input_size
     own = model.folder / "README.md"
@@ -211,7 +218,7 @@ def _card(model: Model, difference: float) -> str:
 
 `model.onnx` takes `pixels` float32 [any number, 3, {height}, {width}], prepared as `config.json` says (`pretrained_cfg`),
 and gives `scores` float32 [as many, {len(model.taxonomy)}]: unnormalised log-probabilities in the order of
-`taxonomy.parquet`. Probabilities are softmax(scores / temperature), with the temperature of `calibration.json`.{told}
+`taxonomy.parquet`. {_scaling(model)}{told}
 It was compared with the trained network on drawn pictures: log-probabilities differ by at most {difference:.2g}.
 
     taxakey serve THIS_FOLDER

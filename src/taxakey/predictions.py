@@ -9,7 +9,7 @@ the rank and the probability of the true taxon, the sum of the tail, the log-sum
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,9 @@ from taxakey.taxonomy import RANKS, Taxonomy
 
 STORED_ANSWERS = 100
 """Answers kept per row and rank (DESIGN: top k, 100 by default)."""
+
+_ROWS_IN_A_GROUP = 20_000
+"""Of a file; with 100 answers a rank, 50 MB: what a reader of portions holds."""
 
 Level = Literal["observation", "image"]
 
@@ -157,20 +160,33 @@ class Predictions:
     def write(self, path: Path | str) -> None:
         """Write one Parquet file, atomically; the fingerprint and the level travel in its metadata."""
         facts = {"taxonomy": self.taxonomy_fingerprint, "level": self.level}
-        write_parquet(path, self.table.replace_schema_metadata({f"taxakey.{key}": value for key, value in facts.items()}))
+        table = self.table.replace_schema_metadata({f"taxakey.{key}": value for key, value in facts.items()})
+        write_parquet(path, table, row_group_size=_ROWS_IN_A_GROUP)
 
     @classmethod
     def read(cls, path: Path | str) -> Predictions:
         """Read what `write` wrote."""
-        path = Path(path)
-        if not path.is_file():
-            raise MissingArtifact(f"{path}: no predictions there; run `taxakey predict` first")
-        table = pq.read_table(path)
-        facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        if "taxakey.taxonomy" not in facts:
-            raise BadInput(f"{path}: not a table of predictions (no taxonomy fingerprint in its metadata)")
-        level: Level = "image" if facts["taxakey.level"] == "image" else "observation"
-        return cls(table, facts["taxakey.taxonomy"], level)
+        facts = _facts(path)
+        return cls(pq.read_table(path), *facts)
+
+    @classmethod
+    def portions(cls, path: Path | str, *, rows: int = _ROWS_IN_A_GROUP) -> Iterator[Predictions]:
+        """The same rows, so many at a time: a million of them with 100 answers at three ranks are 2.4 GB, a portion 50 MB."""
+        facts = _facts(path)
+        # Not pre_buffer: it would fetch the whole file before the first portion.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            for batch in file.iter_batches(rows):
+                yield cls(pa.Table.from_batches([batch]), *facts)
+
+
+def _facts(path: Path | str) -> tuple[str, Level]:
+    """Fingerprint and level of a file, or what is wrong with it."""
+    if not Path(path).is_file():
+        raise MissingArtifact(f"{path}: no predictions there; run `taxakey predict` first")
+    facts = {key.decode(): value.decode() for key, value in (pq.read_schema(path).metadata or {}).items()}
+    if "taxakey.taxonomy" not in facts:
+        raise BadInput(f"{path}: not a table of predictions (no taxonomy fingerprint in its metadata)")
+    return facts["taxakey.taxonomy"], "image" if facts["taxakey.level"] == "image" else "observation"
 
 
 def _ranked_columns(

@@ -12,8 +12,10 @@ from typer.testing import CliRunner
 from taxakey.artifacts import Plan
 from taxakey.cli.names import drift, names
 from taxakey.errors import BadInput, PlanMismatch
-from taxakey.records.naming.matches import Matches, apply_matches
+from taxakey.records.engines import open_engine
+from taxakey.records.naming.matches import Matches
 from taxakey.records.sample import SampleOptions, sample
+from taxakey.records.selection import SelectionOptions, names_of, select
 from taxakey.records.sources import read_source
 from taxakey.records.splits import split
 
@@ -42,9 +44,12 @@ def test_records_of_the_simulated_herbarium(tmp_path: Path) -> None:
     assert len(matches.unmatched) == 1
     assert f"{len(found) + 1}  distinct names" in output
     assert "1:" in output
-    applied = apply_matches(observations, matches)
-    assert set(applied.table["scientificName"].to_pylist()) == accepted
-    assert len(applied) + applied.rejected.num_rows == len(observations) + observations.rejected.num_rows
+    with open_engine("duckdb") as engine:
+        engine.register("observations", observations.table)
+        selection = select(engine, SelectionOptions(min_images=1), names=names_of(matches))
+    assert set(selection.table["scientificName"].to_pylist()) == accepted
+    left_out = sum(number for step in selection.flow for number in step.dropped.values())
+    assert len(selection.table) + left_out == len(observations)
     assert "nothing to do" in run("names", tmp_path / "records", tmp_path / "herbarium" / "checklist.csv", tmp_path / "names")
 
 

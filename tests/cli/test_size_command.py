@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from taxakey.cli.main import app
+from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput, BadRecipe
 from taxakey.taxonomy import Taxonomy
 
@@ -87,6 +88,28 @@ def test_how_many_classes_fit_needs_no_number_of_classes() -> None:
     assert "none" in run("--memory", "1kB", *wide, "--head", "linear").stdout
 
 
+def test_a_recipe_that_freezes_is_counted_as_it_trains(tmp_path: Path, sheets_dataset: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: a\ntrain: all\nbackbone: {name: test_vit, weights: none, image_size: [64, 32]}\ntuning: {freeze: -1}\n"
+        "targets: {ranks: {genus: 1.0}}\n"
+    )
+    answer = as_json("--recipe", recipe, "--dataset", sheets_dataset)
+    assert answer["input_size"] == [3, 64, 32]
+    linear = answer["heads"][0]
+    assert 0 < answer["learning_parameters"] < linear["parameters"]["backbone"] / 2
+    taxonomy = Dataset.open(sheets_dataset).taxonomy
+    outputs = len(taxonomy) + len(taxonomy.taxa("genus"))
+    assert linear["parameters"]["classifier"] == outputs * (answer["features"] + 1)
+    assert linear["training_memory"]["gradients"] == 4 * (answer["learning_parameters"] + linear["parameters"]["classifier"])
+    shown = run("--recipe", recipe, "--dataset", sheets_dataset).stdout
+    assert f"The head and {answer['learning_parameters']:,} numbers for the backbone are trained" in shown
+    assert "as if nothing of it were frozen" in " ".join(shown.split())
+    refused = run("--recipe", recipe, "--classes", 5)
+    assert isinstance(refused.exception, BadInput)
+    assert "hang on the taxonomy" in str(refused.exception)
+
+
 def test_the_papers_table_beside_our_count() -> None:
     result = run("--paper")
     assert result.exit_code == 0, result.output
@@ -122,3 +145,15 @@ def test_an_error_is_one_line_and_status_2() -> None:
     assert done.stderr.startswith("taxakey: how many classes?")
     assert len(done.stderr.splitlines()) == 1
     assert "taxakey size --classes 80000" in run("--help").stdout
+
+
+def test_a_recipe_with_several_losses_is_sized(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        "name: tail\nbackbone: {name: test_vit, weights: hub}\nhead: {kind: bottleneck}\n"
+        "loss: [{kind: seesaw, p: 0.7, q: 0.3}, {kind: poisonous, weight: 0.1}, {kind: marginal}]\n"
+    )
+    answer = as_json("--classes", 20_000, "--recipe", file)
+    assert kinds(answer) == ["bottleneck", "linear"]
+    plain = as_json("--classes", 20_000, *SMALL, "--head", "bottleneck")
+    assert answer["heads"][0]["training_memory"]["temporary"] > plain["heads"][0]["training_memory"]["temporary"]

@@ -6,10 +6,12 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from PIL import Image
 from small_pictures import MakeRecords, noise
+from typer.testing import CliRunner
 
+from taxakey.artifacts import Plan, hash_of, start
+from taxakey.cli.build import build as build_command
 from taxakey.dataset.build import FAILURES, SCHEMA, BuildOptions, Picture, build, classes_of, plan_shards, prepare, shards_of
+from taxakey.dataset.compilation import Compilation
 from taxakey.dataset.reader import Dataset
+from taxakey.dataset.recipe import DatasetRecipe
 from taxakey.errors import BadInput, BadRecords, MissingArtifact, PlanMismatch
 from taxakey.records.table import Observations
 
@@ -185,6 +193,41 @@ def test_the_number_of_workers_changes_nothing(tmp_path: Path, small_records: Pa
     for workers in (1, 4):
         build(small_records, tmp_path / str(workers), OPTIONS, workers=workers)
     assert hashes(tmp_path / "1") == hashes(tmp_path / "4")
+
+
+@pytest.mark.usefixtures("local_spark")
+def test_spark_gives_the_same_bytes_and_makes_only_what_is_missing(
+    tmp_path: Path, small_records: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pictures/7.jpg").write_text("no picture")
+    build(small_records, tmp_path / "local", OPTIONS)
+    (out := tmp_path / "spark").mkdir()
+    start(out, Plan("dataset", {"records": hash_of(small_records)}, asdict(OPTIONS)))
+    for name in ("train-00001-of-00003.parquet", "test-00000-of-00001.parquet"):  # as an interrupted run leaves it
+        (out / "data").mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "local/data" / name, out / "data" / name)
+    (out / "data/.train-00002-of-00003.parquet.1.partial").write_bytes(b"half")
+    done = {file: file.stat().st_mtime_ns for file in out.glob("data/*.parquet")}
+    monkeypatch.setattr("taxakey.dataset.build.ThreadPoolExecutor", None)  # not one picture is prepared here
+    assert build(small_records, out, OPTIONS, engine="spark").counts["failures"] == 1
+    assert hashes(out) == hashes(tmp_path / "local")
+    assert {file: file.stat().st_mtime_ns for file in done} == done
+    assert not list(out.glob("data/.*"))
+
+
+@pytest.mark.usefixtures("local_spark")
+def test_recipes_and_the_command_build_on_spark(tmp_path: Path, small_records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = BuildOptions(longest_edge=100)
+    build(small_records, tmp_path / "local", options)
+    monkeypatch.setattr("taxakey.dataset.build.ThreadPoolExecutor", None)
+    recipe = DatasetRecipe("small", ("nothing",), build=options, engine="spark")
+    shutil.copytree(small_records, tmp_path / "compiled/selected")
+    Compilation(recipe, tmp_path / "compiled").dataset()
+    app = typer.Typer()
+    app.command()(build_command)
+    line = [str(small_records), str(tmp_path / "command"), "--longest-edge", "100", "--engine", "spark"]
+    assert CliRunner().invoke(app, line, catch_exceptions=False).exit_code == 0
+    assert hashes(tmp_path / "compiled/dataset") == hashes(tmp_path / "command") == hashes(tmp_path / "local")
 
 
 SLOW_BUILD = """

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from picture_server import (
@@ -43,11 +44,12 @@ from picture_server import (
 from PIL import Image
 from small_pictures import MakeRecords, noise
 
+from taxakey.artifacts import Plan, finish, start, write_parquet
 from taxakey.dataset.fetch import FetchOptions, fetch
 from taxakey.dataset.fetch.journal import Journal
-from taxakey.dataset.fetch.located import located
 from taxakey.dataset.fetch.tables import FAILURES, PICTURES
-from taxakey.errors import ArtifactError, PlanMismatch
+from taxakey.dataset.located import fetched_paths
+from taxakey.errors import ArtifactError, BadRecords, MissingArtifact, PlanMismatch
 from taxakey.records.table import Observations
 
 LOCAL = {
@@ -757,19 +759,41 @@ def test_a_full_disk_is_told_as_such(
     assert fetch(records([f"{server.url}/{number}" for number in range(9)]), tmp_path / "out", options()).counts["pictures"] == 9
 
 
-def test_records_get_the_paths_of_their_pictures(server: PictureServer, make_records: MakeRecords, tmp_path: Path) -> None:
+def test_records_get_the_paths_of_their_pictures(
+    server: PictureServer, make_records: MakeRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.answers["/b"] = gives(PICTURE)
     rows = [(tmp_path / "mine.jpg", "Poa annua", "train"), (None, "Poa annua", "train"), (None, "Bellis perennis", "test")]
     folder = make_records(rows, identifier=["https://example.org/a", f"{server.url}/b", f"{server.url}/c"])
     fetch(folder, tmp_path / "out", options())
-    found = located(Observations.read(folder), tmp_path / "out")
-    assert found.table["image_id"].to_pylist() == ["i0", "i1"]
-    mine, fetched = found.table["path"].to_pylist()
-    assert mine == str(tmp_path / "mine.jpg")
+    monkeypatch.chdir(tmp_path)  # the paths must hold from anywhere
+    found = Observations.read(folder).with_paths(fetched_paths("out"))
+    mine, fetched, missing = found.table["path"].to_pylist()
+    assert (mine, missing) == (str(tmp_path / "mine.jpg"), None)
     assert Path(fetched).is_absolute()
     assert Path(fetched).read_bytes() == PICTURE
-    assert found.rejected["reason"].to_pylist() == ["picture not fetched"]
-    assert found.rejected["image_id"].to_pylist() == ["i2"]
+    assert fetched_paths("out")["sha256"].to_pylist() == [hashlib.sha256(PICTURE).hexdigest()]
+
+
+def test_only_files_of_the_folder_are_pictures(tmp_path: Path) -> None:
+    folder, plan = tmp_path / "pictures", Plan("pictures")
+    start(folder, plan)
+    (tmp_path / "secret.jpg").write_bytes(PICTURE)
+    (folder / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    (tmp_path / "pictures2").mkdir()
+    paths = ["files/a.jpg", "../secret.jpg", str(tmp_path / "secret.jpg"), "link.jpg", "../pictures2/a.jpg", "", None]
+    columns = {"image_id": [f"i{number}" for number in range(7)], "path": paths, "sha256": [None] * 7}
+    write_parquet(folder / "pictures.parquet", pa.table(columns))
+    with pytest.raises(MissingArtifact, match="begun and not finished"):
+        fetched_paths(folder)
+    finish(folder, plan, counts={})
+    assert fetched_paths(folder)["path"].to_pylist() == [str(folder.resolve() / "files/a.jpg")] + [None] * 6
+    write_parquet(folder / "pictures.parquet", pa.table(columns).drop_columns("sha256"))
+    with pytest.raises(BadRecords, match=r"pictures\.parquet: lacks the columns sha256"):
+        fetched_paths(folder)
+    (folder / "pictures.parquet").unlink()
+    with pytest.raises(MissingArtifact, match=r"pictures\.parquet: no such file"):
+        fetched_paths(folder)
 
 
 # ---- the command ----

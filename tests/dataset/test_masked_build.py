@@ -130,23 +130,12 @@ def test_a_pool_and_slices_give_the_bytes_of_the_build(tmp_path: Path, records: 
 
 
 @pytest.mark.slow
-def test_spark_gives_the_bytes_of_the_build(tmp_path: Path, records: Path, local_spark: Any) -> None:
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    build(records, tmp_path / "built", MASKED, workers=1)
-    name, rows = next(iter(plan_shards(Observations.read(records).table, MASKED.rows_per_shard).items()))
-    options = MASKED
-
-    def process(batches: Any) -> Any:
-        for batch in batches:
-            yield from process_shard(pa.Table.from_batches([batch]), options).to_batches()
-
-    local_spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "2")
-    frame = local_spark.createDataFrame(rows, from_arrow_schema(rows.schema))
-    table = frame.coalesce(1).mapInArrow(process, from_arrow_schema(PREPARED)).toArrow()
-    local_spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
-    write_shard(tmp_path / "spark.parquet", table.cast(PREPARED))
-    assert (tmp_path / "spark.parquet").read_bytes() == (tmp_path / "built/data" / name).read_bytes()
+@pytest.mark.usefixtures("local_spark")
+def test_spark_gives_the_bytes_of_the_build(tmp_path: Path, records: Path) -> None:
+    for engine in ("local", "spark"):
+        build(records, tmp_path / engine, MASKED, engine=engine, workers=1)  # type: ignore[arg-type]
+    assert hashes(tmp_path / "spark") == hashes(tmp_path / "local")
+    assert sum(row["masked"] for row in rows_of(tmp_path / "spark").values()) == 5
 
 
 MASKED_BUILD = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +120,30 @@ def test_what_is_no_dataset_says_so(tmp_path: Path, dataset: Dataset) -> None:
     write_json(tmp_path / "dataset/manifest.json", {"kind": "dataset", "format_version": 99, "taxakey": "9"})
     with pytest.raises(ArtifactError, match="install the newer version"):
         Dataset.open(tmp_path / "dataset")
+
+
+def test_a_fraction_takes_observations_of_every_species_and_finds_their_pictures(sheets_dataset: Path) -> None:
+    whole = Dataset.open(sheets_dataset)
+    part = whole.part("train")
+    names = part.table["scientificName"].to_pylist()
+    observations = {name: {o for n, o in zip(names, part.observation_ids, strict=True) if n == name} for name in set(names)}
+    before: set[str] = set()
+    for share in (0.001, 0.3, 0.7):
+        some = whole.fraction(share, seed=4).part("train")
+        kept = some.table["scientificName"].to_pylist()
+        for name, known in observations.items():
+            own = {o for n, o in zip(kept, some.observation_ids, strict=True) if n == name}
+            assert len(own) == max(1, round(share * len(known)))
+            pictures = [i for n, o, i in zip(names, part.observation_ids, part.image_ids, strict=True) if n == name and o in own]
+            assert [i for n, i in zip(kept, some.image_ids, strict=True) if n == name] == pictures
+        assert before <= set(some.image_ids), "a larger share holds the smaller"
+        before = set(some.image_ids)
+        place = part.image_ids.index(some.image_ids[-1])
+        assert some.image_bytes(len(some) - 1) == part.image_bytes(place)
+        assert copy.deepcopy(some).image_bytes(0) == some.image_bytes(0)
+        assert some.class_index.tolist() == whole.taxonomy.index_of(kept).tolist()
+        with pytest.raises(IndexError):
+            some.image_bytes(len(some))
+    assert whole.fraction(0.3, seed=5).part("train").image_ids != whole.fraction(0.3, seed=4).part("train").image_ids
+    assert whole.fraction(0.3, seed=4).part("test").image_ids == whole.part("test").image_ids
+    assert len(whole.part("train")) == len(names), "the dataset itself stays whole"

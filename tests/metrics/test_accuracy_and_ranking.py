@@ -1,91 +1,19 @@
-"""The whole family of metrics in one table: the same invariances for all, and each against another way of computing it."""
+"""Accuracy, ranking and calibration, each against another way of computing it (invariances: `test_invariances`)."""
 
 from __future__ import annotations
 
-import doctest
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from metric_family import CLASSES, METRICS, Answers, answers
 from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score, top_k_accuracy_score
 
 from taxakey.errors import BadInput
-from taxakey.metrics import accuracy, calibration_error, intervals, long_tail, ranking
+from taxakey.metrics import accuracy, long_tail, ranking
 from taxakey.metrics.calibration_error import expected_calibration_error, negative_log_likelihood, reliability
-from taxakey.predictions import rank_of, top_k
-
-CLASSES = 6
-
-
-class Answers:
-    """Scores [O, C] with what every metric may want of them. Class 5 is outside the model: it has no score."""
-
-    def __init__(self, scores_OC: np.ndarray, true_O: np.ndarray) -> None:
-        self.scores_OC, self.true_O = scores_OC, true_O
-        self.rank_O = rank_of(scores_OC, np.where(true_O < scores_OC.shape[1], true_O, -1))[0]
-        self.predicted_O = top_k(scores_OC, 1)[:, 0]
-        self.confidence_O = scores_OC.max(axis=1)
-
-
-METRICS: dict[str, Callable[[Answers], float]] = {
-    "top_1": lambda a: accuracy.top_k(a.rank_O, 1),
-    "top_3": lambda a: accuracy.top_k(a.rank_O, 3),
-    "macro_top_1": lambda a: accuracy.macro_top_k(a.rank_O, a.true_O, 1),
-    "macro_top_3": lambda a: accuracy.macro_top_k(a.rank_O, a.true_O, 3),
-    "macro_f1": lambda a: long_tail.macro_f1(a.true_O, a.predicted_O),
-    "macro_f1_present": lambda a: long_tail.macro_f1_present(a.true_O, a.predicted_O),
-    "ma_mrr": lambda a: ranking.ma_mrr(a.rank_O, a.true_O, cutoff=4),
-    "ece": lambda a: expected_calibration_error(a.confidence_O, a.rank_O == 1, bins=4),
-}
-
-
-@st.composite
-def answers(draw: st.DrawFn) -> Answers:
-    """Few different scores, so that ties are common; some truths outside the model."""
-    rows = draw(st.integers(1, 25))
-    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    scores_OC = generator.integers(0, 4, (rows, CLASSES - 1)) / 4
-    return Answers(scores_OC, generator.integers(0, CLASSES, rows))
-
-
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-@given(case=answers(), seed=st.integers(0, 1000))
-def test_the_order_of_rows_changes_nothing(metric: Callable[[Answers], float], case: Answers, seed: int) -> None:
-    order = np.random.default_rng(seed).permutation(len(case.true_O))
-    assert metric(Answers(case.scores_OC[order], case.true_O[order])) == pytest.approx(metric(case), abs=1e-12)
-
-
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-@given(case=answers(), seed=st.integers(0, 1000))
-def test_naming_classes_in_another_order_changes_nothing(metric: Callable[[Answers], float], case: Answers, seed: int) -> None:
-    # Without ties: among equal scores the order of classes decides, by definition.
-    scores_OC = case.scores_OC + np.random.default_rng(seed).random(case.scores_OC.shape) / 8
-    place = np.random.default_rng(seed).permutation(CLASSES - 1)
-    renamed_OC = np.empty_like(scores_OC)
-    renamed_OC[:, place] = scores_OC
-    true_O = np.append(place, CLASSES - 1)[case.true_O]
-    assert metric(Answers(renamed_OC, true_O)) == pytest.approx(metric(Answers(scores_OC, case.true_O)), abs=1e-12)
-
-
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-@given(case=answers())
-def test_doubling_every_row_changes_nothing_and_all_lie_between_0_and_1(
-    metric: Callable[[Answers], float], case: Answers
-) -> None:
-    doubled = Answers(np.tile(case.scores_OC, (2, 1)), np.tile(case.true_O, 2))
-    assert metric(doubled) == pytest.approx(metric(case), abs=1e-12)
-    assert 0 <= metric(case) <= 1
-
-
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-def test_integer_and_float_types_change_nothing(metric: Callable[[Answers], float]) -> None:
-    generator = np.random.default_rng(5)
-    case = Answers(generator.integers(0, 8, (40, CLASSES - 1)) / 8, generator.integers(0, CLASSES, 40))
-    other = Answers(case.scores_OC.astype(np.float32), case.true_O.astype(np.int16))
-    assert metric(other) == pytest.approx(metric(case), abs=1e-12)
-
 
 # ---- against scikit-learn ----
 
@@ -192,12 +120,3 @@ def test_equal_confidences_stay_together() -> None:
 def test_nll_of_a_stored_zero_is_finite() -> None:
     assert negative_log_likelihood([np.exp(-2), 1.0]) == pytest.approx(1.0)
     assert 80 < negative_log_likelihood([0.0]) < 90
-
-
-@pytest.mark.parametrize(
-    "module", [accuracy, long_tail, ranking, calibration_error, intervals], ids=lambda module: module.__name__
-)
-def test_examples_in_docstrings_run(module: object) -> None:
-    result = doctest.testmod(module, extraglobs={"np": np})  # type: ignore[arg-type]
-    assert result.attempted > 0
-    assert result.failed == 0

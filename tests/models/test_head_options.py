@@ -15,19 +15,23 @@ from taxakey.losses.cross_entropy import CrossEntropy
 from taxakey.losses.decision import Answer
 from taxakey.models.adaptive import AdaptiveOptions
 from taxakey.models.class_means import FeatureStatistics
+from taxakey.models.cosine import ArcFaceOptions, CosineOptions
 from taxakey.models.factorised import FactorisedOptions
 from taxakey.models.hashed import HashedOptions
 from taxakey.models.head_options import ClassFacts, HeadOptions, build_head, build_hierarchy, wants_statistics
 from taxakey.models.heads import BottleneckOptions, Head, LinearOptions, first_k
 from taxakey.models.hierarchies import Hierarchy
-from taxakey.models.metadata import MetadataMLPOptions, MetadataTransformerOptions
+from taxakey.models.metadata import MetadataTransformerOptions
+from taxakey.models.mlp import MlpOptions
 from taxakey.models.sampled import SampledOptions
+from taxakey.models.targets import SeveralTargets, TargetOptions, species_head, with_targets
 from taxakey.models.trees import TreeHead, TreeOptions
 from taxakey.taxonomy import Taxonomy
 
 C, D = len(FLORA), 10
 
 OPTIONS: dict[str, HeadOptions] = {
+    "metadata transformer": MetadataTransformerOptions(layers=2, attention_heads=2, feed_forward=12, hidden=24, token_hidden=6),
     "linear": LinearOptions(dropout=0.3),
     "linear from means": LinearOptions(start="class_means"),
     "bottleneck": BottleneckOptions(width=8),
@@ -50,9 +54,15 @@ OPTIONS: dict[str, HeadOptions] = {
     "hashed": HashedOptions(width=8, hashes=3, buckets=7),
     "sampled": SampledOptions(width=8, share=0.5),
     "sampled sparsely": SampledOptions(width=8, share=0.2, sparse=True),
-    "metadata mlp": MetadataMLPOptions(hidden=24, dropout=0.1),
-    "metadata transformer": MetadataTransformerOptions(layers=2, attention_heads=2, feed_forward=12, hidden=24, token_hidden=6),
+    "mlp": MlpOptions(hidden=24, dropout=0.2),
+    "mlp with squared relu": MlpOptions(hidden=24, activation="squared_relu"),
+    "cosine": CosineOptions(scale=12),
+    "arcface": ArcFaceOptions(scale=15, margin=0.4, centres=3),
+    "linear, genus and family": LinearOptions(),
+    "tree of taxa, genus and family": TreeOptions(width=8, nodes="taxa", sparse=True),
+    "arcface, genus and family": ArcFaceOptions(scale=15),
 }
+RANKS = TargetOptions(species=0.9, ranks={"genus": 0.4, "family": 0.2})
 every_head = pytest.mark.parametrize("name", OPTIONS)
 
 
@@ -67,10 +77,15 @@ VECTORS_OD, LABELS_O = _vectors()
 FACTS = ClassFacts(np.bincount(LABELS_O), FeatureStatistics.of([(VECTORS_OD, LABELS_O)], C), seed=3)
 
 
+def built(name: str, taxonomy: Taxonomy, facts: ClassFacts | None = None, hierarchy: Hierarchy | None = None) -> Head:
+    head = build_head(OPTIONS[name], D, taxonomy, facts, hierarchy)
+    return with_targets(head, RANKS, taxonomy) if "genus and family" in name else head
+
+
 def made(name: str, *, large: bool = True) -> Head:
     """A head as it answers; `large` weights, where they are random, make it sure of what it says."""
     torch.manual_seed(0)
-    head = build_head(OPTIONS[name], D, FLORA, FACTS).eval()
+    head = built(name, FLORA, FACTS).eval()
     if large and "means" not in name:
         with torch.no_grad():
             for parameter in head.parameters():
@@ -80,7 +95,7 @@ def made(name: str, *, large: bool = True) -> Head:
 
 def hierarchy_of(head: Head) -> Hierarchy | None:
     """A tree's, rebuilt from what is stored."""
-    stored = head.state_dict()
+    stored = species_head(head).state_dict()
     return (
         Hierarchy(stored["first_N1"].numpy().astype(int), stored["target_E"].numpy().astype(int))
         if "first_N1" in stored
@@ -132,7 +147,8 @@ def test_all_ways_to_ask_agree(name: str) -> None:
         ranked, (expected_Bk, classes_Bk) = head.top_k(features_BD, k), first_k(log_p_BC, k)
         assert ranked.classes.tolist() == classes_Bk.tolist()
         assert_close(ranked.log_prob, expected_Bk)
-        nodes = head.hierarchy.nodes if isinstance(head, TreeHead) else 1
+        tree = species_head(head)
+        nodes = tree.hierarchy.nodes if isinstance(tree, TreeHead) else 1
         assert 1 <= ranked.opened.min() <= ranked.opened.max() <= nodes
     for k in (0, C + 1):
         with pytest.raises(ValueError, match=f"{C} classes"):
@@ -174,7 +190,7 @@ def test_an_image_is_answered_whatever_its_batch(name: str) -> None:
 def test_what_is_stored_answers_the_same_when_read(name: str) -> None:
     head, features_BD = made(name), features(6)
     torch.manual_seed(99)
-    again = build_head(OPTIONS[name], D, FLORA, hierarchy=hierarchy_of(head)).eval()  # no facts: what they decided is stored
+    again = built(name, FLORA, hierarchy=hierarchy_of(head)).eval()  # no facts: what they decided is stored
     again.load_state_dict(head.state_dict())
     assert torch.equal(again.log_prob_all(features_BD), head.log_prob_all(features_BD))
     assert again.top_k(features_BD, 5).classes.tolist() == head.top_k(features_BD, 5).classes.tolist()
@@ -193,12 +209,12 @@ def test_naming_classes_in_another_order_changes_nothing(name: str) -> None:
         target_E = hierarchy.target_E.copy()
         target_E[hierarchy.leaf_edge_C[old_C]] = -1 - np.arange(C)
         hierarchy = Hierarchy(hierarchy.first_N1, target_E)
-        stored["target_E"] = torch.from_numpy(target_E)
+        stored["species.target_E" if isinstance(head, SeveralTargets) else "target_E"] = torch.from_numpy(target_E)
     else:
         per_class = {key for key, value in stored.items() if value.shape[:1] == (C,)}
         stored |= {key: stored[key][old_C] for key in per_class}
         stored |= {key: value[:, old_C] for key, value in stored.items() if key == "bucket_RC"}
-    moved = build_head(OPTIONS[name], D, renamed, FACTS, hierarchy).eval()
+    moved = built(name, renamed, FACTS, hierarchy).eval()
     moved.load_state_dict(stored)
     assert_close(moved.log_prob_all(features_BD), head.log_prob_all(features_BD)[:, old_C])
     labels_B = torch.arange(6)

@@ -18,12 +18,11 @@ from taxakey.models.heads import Head, LinearOptions
 from taxakey.models.metadata import (
     EncoderLayer,
     HiddenMetadata,
-    MetadataMLPOptions,
     MetadataTransformerHead,
     MetadataTransformerOptions,
-    SquaredReLU,
     StarReLU,
 )
+from taxakey.models.mlp import MlpOptions, SquaredReLU
 from taxakey.models.trees import TreeOptions
 from taxakey.taxonomy import Taxonomy
 
@@ -54,8 +53,8 @@ def test_the_papers_transformer_has_its_number_of_parameters() -> None:
 
 def test_the_plain_mlp_has_11_million() -> None:
     with torch.device("meta"):
-        head = build_head(MetadataMLPOptions(), 1024, flora(1717))
-        told = build_head(MetadataMLPOptions(), 1024, flora(1717), metadata=(4, 7, 73))
+        head = build_head(MlpOptions(), 1024, flora(1717))
+        told = build_head(MlpOptions(), 1024, flora(1717), metadata=(4, 7, 73))
     assert parameters(head) == 11_232_949
     assert parameters(told) == 11_232_949 + 84 * 4096
 
@@ -107,7 +106,7 @@ def test_star_relu_keeps_a_unit_normal() -> None:
     assert parameters(StarReLU()) == 2
 
 
-@pytest.mark.parametrize("options", [SMALL, MetadataMLPOptions(hidden=9), LinearOptions(), TreeOptions(width=4)])
+@pytest.mark.parametrize("options", [SMALL, MlpOptions(hidden=9), LinearOptions(), TreeOptions(width=4)])
 def test_every_metadata_input_counts_and_gets_a_gradient(options: HeadOptions) -> None:
     head: Head = head_of(options)
     assert (head.in_features, head.metadata) == (17, 9)
@@ -121,7 +120,7 @@ def test_every_metadata_input_counts_and_gets_a_gradient(options: HeadOptions) -
 @pytest.mark.parametrize("groups", [(), (4,), GROUPS])
 def test_multiply_adds_are_those_torch_counts(groups: tuple[int, ...]) -> None:
     options = MetadataTransformerOptions(layers=3, attention_heads=2, feed_forward=20, hidden=24, token_hidden=6)
-    for kind in (options, MetadataMLPOptions(hidden=9)):
+    for kind in (options, MlpOptions(hidden=9)):
         head = head_of(kind, metadata=groups)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             head(torch.randn(1, 8 + sum(groups)))
@@ -163,4 +162,4 @@ def test_what_doesnt_fit_is_refused() -> None:
         with pytest.raises(ValueError, match="at least"):
             MetadataTransformerOptions(**wrong)
     with pytest.raises(ValueError, match="at least"):
-        MetadataMLPOptions(hidden=0)
+        MlpOptions(hidden=0)

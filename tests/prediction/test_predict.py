@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from taxakey.artifacts import read_manifest
+from taxakey.cli.predict import predict as predict_command
+from taxakey.dataset.crops import CropOptions, Crops
 from taxakey.dataset.reader import Dataset
 from taxakey.embeddings import embed, features
-from taxakey.errors import BadInput
+from taxakey.errors import BadInput, PlanMismatch
 from taxakey.prediction import predict as module
 from taxakey.prediction.predict import predict
 from taxakey.predictions import Predictions
@@ -88,6 +93,43 @@ def test_vectors_of_another_backbone_are_refused(run: Path, sheets_dataset: Path
     embed(sheets_dataset, SMOKE.backbone, tmp_path / "vectors")
     with pytest.raises(BadInput, match="another backbone"):
         predict(run, sheets_dataset, tmp_path / "out", embeddings_folder=tmp_path / "vectors")
+
+
+@pytest.mark.parametrize("options", [CropOptions(5, five=True), CropOptions(3, top=2)], ids=["five", "best two of three"])
+def test_crops_are_named_one_by_one_and_their_probabilities_averaged(
+    run: Path, sheets_dataset: Path, tmp_path: Path, options: CropOptions
+) -> None:
+    predict(run, sheets_dataset, tmp_path / "out", part="validation", crops=options)
+    model, part = load_model(run), Dataset.open(sheets_dataset).part("validation")
+    assert model.calibration is not None
+    table = Predictions.read(tmp_path / "out" / "images.parquet")
+    for row, image_id in enumerate(table.strings("image_id")):
+        pixels = Crops(options, model.preprocess).load(part.image_bytes(part.image_ids.index(image_id)))
+        with torch.inference_mode():
+            scores = model.network(torch.from_numpy(pixels)).numpy() / model.calibration.temperature
+        probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        for crop in probabilities:
+            crop[np.argsort(-crop)[options.top or len(crop) :]] = 0
+        expected = probabilities.sum(0) / probabilities.sum()
+        np.testing.assert_allclose(table.probability("species")[row], expected[table.index("species")[row]], rtol=1e-4, atol=1e-7)
+    assert read_manifest(tmp_path / "out", "predictions").recipe["crops"]["count"] == options.count
+    with pytest.raises(PlanMismatch, match="crops"):
+        predict(run, sheets_dataset, tmp_path / "out", part="validation")
+
+
+def test_crops_of_stored_vectors_are_refused(run: Path, sheets_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="either the crops or the embeddings"):
+        predict(run, sheets_dataset, tmp_path / "out", embeddings_folder=tmp_path, crops=CropOptions(3))
+
+
+def test_the_command_takes_crops(run: Path, sheets_dataset: Path, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(predict_command)
+    given = [str(run), str(sheets_dataset), str(tmp_path / "out"), "--device", "cpu", "--part", "validation"]
+    done = CliRunner().invoke(app, [*given, "--crops", "2", "--crops-top", "3"])
+    assert done.exit_code == 0, done.output
+    assert read_manifest(tmp_path / "out", "predictions").recipe["crops"] == {"count": 2, "five": False, "top": 3}
+    assert isinstance(CliRunner().invoke(app, [*given, "--crops-top", "3"]).exception, BadInput)
 
 
 class _Rows:

@@ -65,7 +65,7 @@ def inspected(table: pa.Table, seed: int = 1) -> pa.Table:
         {
             "image_id": table["image_id"].to_pylist()[:rows],
             "failure": ["broken" if x < 0.02 else None for x in rng.random(rows)],
-            "duplicate_group": pa.array(groups, pa.int64()),
+            "near_group": pa.array(groups, pa.int64()),
             "sharpness": rng.random(rows),
         }
     )

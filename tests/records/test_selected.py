@@ -14,8 +14,9 @@ from drawn_records import checklist_says, records
 from taxakey.artifacts import Plan, read_manifest
 from taxakey.errors import PlanMismatch
 from taxakey.records import selected
+from taxakey.records.flow import flow_lines, read_flow
 from taxakey.records.hosts import HostOptions
-from taxakey.records.selected import flow_lines, write_selection
+from taxakey.records.selected import write_selection
 from taxakey.records.selection import SelectionOptions
 from taxakey.records.splits import SplitOptions
 from taxakey.records.table import Observations
@@ -51,7 +52,7 @@ def test_everything_is_in_the_selection_or_accounted_for(sources: list[Path], tm
     assert sum(n for step in flow for n in step["dropped"].values()) == len(dropped)
     hosts = pa.csv.read_csv(out / "hosts.csv")
     assert set(hosts["host"].to_pylist()) >= {url.split("/")[2].lower() for url in kept.table["identifier"].to_pylist()}
-    assert f"{len(ids):>12,}  records with a picture" == flow_lines(flow)[0]
+    assert f"{len(ids):>12,}  records with a picture" == flow_lines(read_flow(out / "flow.json"))[0]
 
 
 def test_a_selection_that_was_interrupted_starts_again(

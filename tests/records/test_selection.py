@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,15 +69,13 @@ def by_hand(
                 return f"sharpness below {options.least['sharpness']}"
         return None
 
-    from datetime import date
-
     this_year = date.today().year
     for row in rows:
         if reason := judge(row):
             reasons[row["image_id"]] = reason
     groups: dict[int, list[str]] = defaultdict(list)
     for row in rows:
-        group = seen.get(row["image_id"], {}).get("duplicate_group")
+        group = seen.get(row["image_id"], {}).get("near_group")
         if row["image_id"] not in reasons and group is not None:
             groups[group].append(row["image_id"])
     for members in groups.values():
@@ -237,6 +236,65 @@ def test_a_ceiling_that_was_too_low_is_lifted(tmp_path: Path, monkeypatch: pytes
     assert len(found.table) == ROWS - len(by_hand(table, options, None, None, None))
 
 
+def few(**columns: Any) -> pa.Table:
+    """As many records of one species as the columns are long."""
+    rows = len(next(iter(columns.values())))
+    table = records(rows=rows)
+    for name, values in (
+        {"scientificName": ["Aus bus"] * rows, "image_id": [f"i{row}" for row in range(rows)]} | columns
+    ).items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+    return table
+
+
+def chosen(table: pa.Table, options: SelectionOptions, folder: Path, **more: pa.Table) -> pa.Table:
+    with open_engine("duckdb") as engine:
+        engine.read("observations", written(table, folder))
+        return select(engine, options, **more).table
+
+
+def test_the_first_and_the_last_year_can_be(tmp_path: Path) -> None:
+    this_year = date.today().year
+    years = [1599, 1600, this_year, this_year + 1, None]
+    table = few(year=years, decimalLatitude=[1.0] * 5, decimalLongitude=[2.0] * 5)
+    cleared = chosen(table, SelectionOptions(min_images=1), tmp_path)["year"].to_pylist()
+    assert cleared == [None, 1600, this_year, None, None]
+    dated = chosen(table, SelectionOptions(min_images=1, require_date=True), tmp_path)["year"].to_pylist()
+    assert dated == [1600, this_year]
+
+
+def test_a_file_without_an_address_is_of_a_host_too(tmp_path: Path) -> None:
+    table = few(identifier=[None, None, "https://a.org/1.jpg", None], path=["/1.jpg", "/2.jpg", None, "/4.jpg"])
+    options = SelectionOptions(min_images=1, hosts=HostOptions(enough=3))
+    assert len(chosen(table, options, tmp_path)) == 3  # the files alone are enough
+    both = SelectionOptions(min_images=1, hosts=HostOptions(enough=4))
+    assert len(chosen(table, both, tmp_path)) == 4
+
+
+def test_bounds_hold_on_both_sides_and_include_themselves(tmp_path: Path) -> None:
+    table = few(year=[2000] * 5)
+    columns = {
+        "image_id": table["image_id"].to_pylist(),
+        "failure": pa.nulls(5, pa.string()),
+        "near_group": pa.nulls(5, pa.string()),
+    }
+    inspection = pa.table({**columns, "dark": [0.0, 0.25, 0.5, 0.75, None]})
+    options = SelectionOptions(min_images=1, least={"dark": 0.25}, most={"dark": 0.5})
+    # What was not measured breaks no bound.
+    assert chosen(table, options, tmp_path, inspection=inspection)["image_id"].to_pylist() == ["i1", "i2", "i4"]
+
+
+@pytest.mark.parametrize("kind", ["near", "exact", "keep"])
+def test_the_duplicates_that_are_meant_are_dropped(kind: Literal["near", "exact", "keep"], tmp_path: Path) -> None:
+    """Two groups of three: near ones of which two are the same."""
+    table = few(year=[2000] * 6)
+    columns: dict[str, Any] = {"image_id": table["image_id"].to_pylist(), "failure": pa.nulls(6, pa.string())}
+    columns |= {"near_group": list("aaabbb"), "exact_group": ["a", "a", None, "b", "b", None]}
+    found = chosen(table, SelectionOptions(min_images=1, duplicates=kind), tmp_path, inspection=pa.table(columns))
+    assert len(found) == {"near": 2, "exact": 4, "keep": 6}[kind]
+
+
 def test_given_names_are_distinct_and_counted(engine: Engine, tmp_path: Path) -> None:
     table = records()
     engine.read("observations", written(table, tmp_path))
@@ -254,8 +312,15 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
             SelectionOptions(**options)
     with pytest.raises(BadInput, match="neither duckdb nor spark"):
         open_engine("dask")  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="'same': near, exact or keep"):
+        SelectionOptions(duplicates="same")  # type: ignore[arg-type]
     with open_engine("duckdb") as engine:
         engine.read("observations", written(table, tmp_path))
+        for bounds in ({"least": {"sharpness": 0.1}}, {"most": {"sharpness": 0.1}}):
+            with pytest.raises(BadInput, match="sharpness has a bound and nobody has looked"):
+                select(engine, SelectionOptions(**bounds))
+        with pytest.raises(BadInput, match="no column 'exact_group'"):
+            select(engine, SelectionOptions(duplicates="exact"), inspection=inspected(table))
         with pytest.raises(BadInput, match="no column 'blur'"):
             select(engine, SelectionOptions(least={"blur": 1}), inspection=inspected(table))
         bad = inspected(records(rows=60)).append_column('x" or 1=1', pa.array([0.0] * 10))

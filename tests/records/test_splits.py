@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxakey.errors import BadInput
-from taxakey.records.splits import SplitOptions, _left, assign, quotas, split, use_fold
+from taxakey.records.splits import SplitOptions, _left, assign, quotas, split
 from taxakey.records.table import Observations
 
 Row = tuple[str, str, str | None]  # observation, species, given split
@@ -383,12 +383,13 @@ def test_folds_are_even_hold_groups_together_and_make_three_parts() -> None:
     for name in {row["scientificName"] for row in rows} - {"Dus eus"}:
         sizes = Counter(next(iter(each)) for group, each in folds.items() if group.startswith(name))
         assert max(sizes.values()) - min(sizes.get(fold, 0) for fold in range(4)) <= 1
-    used = use_fold(observed, table, 3).table["split"].to_pylist()
+    used = assign(observed, SplitOptions(folds=4, fold=3, halves=True)).table
     expected = {3: "test", 0: "validation", 1: "train", 2: "train", None: "test"}
-    assert used == [expected[fold] for fold in table["fold"].to_pylist()]
-    for wrong in (-1, 4):
-        with pytest.raises(BadInput, match="can't be used"):
-            use_fold(observed, table, wrong)
+    assert used["split"].to_pylist() == [expected[fold] for fold in table["fold"].to_pylist()]
+    assert used["fold"] == table["fold"]
+    assert [half is None for half in used["half"].to_pylist()] == [split != "test" for split in used["split"].to_pylist()]
+    with pytest.raises(BadInput, match="5 folds of 4 groups"):
+        assign(grouped(species(4)), SplitOptions(folds=5))
 
 
 def test_given_splits_that_disagree_within_a_specimen_are_kept_and_counted() -> None:
@@ -413,6 +414,11 @@ def test_classes_that_miss_something_are_counted() -> None:
     ("wrong", "says"),
     [
         ({"folds": 1}, "1 folds"),
+        ({"folds": 4, "fold": 4}, "fold 4 of 4"),
+        ({"folds": 4, "fold": -1}, "fold -1 of 4"),
+        ({"folds": 2, "fold": 0}, "3 or more folds"),
+        ({"fold": 0}, "fold 0 of 0"),
+        ({"folds": 4, "fold": 1, "held_out": "X"}, "choose one"),
         ({"cell_degrees": 0.0}, "0.0 degrees"),
         ({"train": 0.0, "test": 0.9, "held_out": "X"}, "train is 0"),
     ],

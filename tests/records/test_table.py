@@ -54,6 +54,15 @@ def test_a_bad_row_is_rejected_with_its_reason_and_the_others_stay(change: dict[
     assert found.counts()[f"rejected: {reason}"] == 1
 
 
+def test_fetched_files_go_before_a_records_own_path() -> None:
+    found = observations({}, {}, {})
+    paths = pa.table({"image_id": ["i2", "strange", "i1"], "path": ["/new.jpg", "/x.jpg", None]})
+    assert found.with_paths(paths).table["path"].to_pylist() == ["/p0.jpg", "/p1.jpg", "/new.jpg"]
+    assert found.with_paths(paths).table.drop_columns("path") == found.table.drop_columns("path")
+    nothing = pa.table({"image_id": pa.array([], pa.string()), "path": pa.array([], pa.null())})
+    assert found.with_paths(nothing).table == found.table
+
+
 def test_an_address_is_a_picture() -> None:
     found = observations({"path": None, "identifier": "https://example.org/a.jpg"})
     assert found.table["identifier"].to_pylist() == ["https://example.org/a.jpg"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,22 +32,10 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(html: Path) -> Iterator[playwright.Page]:
-    browser_path = shutil.which("chromium")
-    if browser_path is None:
-        pytest.skip("no chromium on this machine; install it: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
-        tab = browser.new_page(viewport={"width": 390, "height": 844})
-        tab.complaints = []
-        tab.requests = []
-        tab.on("console", lambda message: tab.complaints.append(message.text))
-        tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
-        tab.on("request", lambda request: tab.requests.append(request.url.split(":")[0]))
-        tab.goto(html.as_uri())
-        tab.wait_for_function("[...document.querySelectorAll('.chart')].every(chart => chart.dataset.drawn)", timeout=60_000)
-        yield tab
-        browser.close()
+def page(html: Path, telephone: playwright.Page) -> playwright.Page:
+    telephone.goto(html.as_uri())
+    telephone.wait_for_function("[...document.querySelectorAll('.chart')].every(chart => chart.dataset.drawn)", timeout=60_000)
+    return telephone
 
 
 def names(page: playwright.Page, table: str = "species") -> list[str]:

@@ -19,8 +19,9 @@ from taxakey.cli.publish import publish as publish_command
 from taxakey.dataset.publishing.citation import CitationOptions
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput
+from taxakey.records.flow import Step, read_flow
 from taxakey.records.table import Observations
-from taxakey.report.flow import Step, flow_svg, flow_table, read_flow
+from taxakey.report.flow import flow_svg, flow_table
 from taxakey.report.publication import PublicationOptions, publish, read_numbering
 
 CITATION = CitationOptions("Flora | of *X*", ("Doe, Jane",), abstract="All that <b>grows</b>.")

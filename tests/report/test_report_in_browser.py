@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,23 +16,11 @@ playwright = pytest.importorskip("playwright.sync_api", reason="install playwrig
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[playwright.Page]:
-    browser_path = shutil.which("chromium")
-    if browser_path is None:
-        pytest.skip("no chromium on this machine; install it: apt-get install chromium")
+def page(tmp_path_factory: pytest.TempPathFactory, telephone: playwright.Page) -> playwright.Page:
     root = tmp_path_factory.mktemp("world")
     html = write_report(evaluate(make_world(root).predictions, resamples=20), root / "report")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
-        tab = browser.new_page(viewport={"width": 390, "height": 844})
-        tab.complaints = []
-        tab.requests = []
-        tab.on("console", lambda message: tab.complaints.append(message.text))
-        tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
-        tab.on("request", lambda request: tab.requests.append(request.url.split(":")[0]))
-        tab.goto(Path(html).as_uri())
-        yield tab
-        browser.close()
+    telephone.goto(Path(html).as_uri())
+    return telephone
 
 
 def test_it_fits_a_telephone_and_every_picture_is_shown(page: playwright.Page) -> None:

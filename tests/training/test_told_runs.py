@@ -14,6 +14,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from taxakey.dataset.crops import CropOptions, Crops
+from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import embed, features
@@ -22,12 +24,14 @@ from taxakey.metadata.encoder import FILE, PAPER, MetadataEncoder, MetadataOptio
 from taxakey.models.backbones import Network, with_metadata
 from taxakey.models.head_options import build_head
 from taxakey.models.heads import LinearOptions
-from taxakey.models.metadata import MetadataMLPOptions, MetadataTransformerOptions
+from taxakey.models.metadata import MetadataTransformerOptions
 from taxakey.models.metadata_vit import MetadataViT, with_metadata_tokens
+from taxakey.models.mlp import MlpOptions
 from taxakey.prediction.predict import predict
 from taxakey.predictions import Predictions
-from taxakey.training.batches import Batch
+from taxakey.training.batches import Batch, Pictures
 from taxakey.training.checkpoint import load_model
+from taxakey.training.continuation import Beginning
 from taxakey.training.loop import train
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe, read_recipe, recipe_from
@@ -79,7 +83,7 @@ def test_metadata_help_where_they_tell_the_species(
     recipe, vectors = frozen
     for seed in range(3):
         one = replace(recipe, seed=seed)
-        other = replace(one, head=MetadataMLPOptions(hidden=64), metadata=None)
+        other = replace(one, head=MlpOptions(hidden=64), metadata=None)
         shares = []
         for name, made in (("told", one), ("untold", other)):
             train(sheets_dataset, made, tmp_path / f"{name}-{seed}", embeddings_folder=vectors, device="cpu")
@@ -133,12 +137,56 @@ def test_training_hides_metadata_and_validation_does_not(frozen: tuple[Recipe, P
     part = Dataset.open(sheets_dataset).part("train")
     encoder = MetadataEncoder.fit(replace(MetadataOptions(), hide=0.5), part.table)
     head = build_head(LinearOptions(), 512, part.taxonomy, metadata=encoder.widths)
-    module = TrainingModule(Network(torch.nn.Identity(), head), frozen[0], encoder)
+    module = TrainingModule(Network(torch.nn.Identity(), head), frozen[0], metadata=encoder)
     told_NM = torch.from_numpy(encoder.encode(part.table))
     batch = Batch(torch.zeros(len(part), 512), torch.from_numpy(part.class_index), told_NM)
     assert torch.equal(module.eval().features(batch)[:, 512:], told_NM)
     habitat_unknown_N = module.train().features(batch)[:, 512 + 13 + len(encoder.words["habitat"])]
     assert 0.3 < float(habitat_unknown_N.mean()) < 0.7
+
+
+def test_a_run_goes_on_only_from_one_that_was_told_the_same(told: Path, sheets_dataset: Path) -> None:
+    """Another list of as many words has the same shapes and means something else."""
+    beginning, taxonomy = Beginning.open(told), Dataset.open(sheets_dataset).taxonomy
+    mine = beginning.model.metadata
+    assert mine is not None
+    others = {name: tuple(f"other {word}" for word in words) for name, words in mine.words.items()}
+    for encoder, taken in (
+        (mine, len(taxonomy)), (replace(mine, options=replace(mine.options, hide=0.3)), len(taxonomy)),
+        (replace(mine, words=others), 0),
+    ):  # fmt: skip
+        head = build_head(TRANSFORMER, 512, taxonomy, metadata=encoder.widths)
+        counts, note = beginning.hand_over(head, taxonomy, encoder)
+        assert counts["classes_taken_over"] == taken
+        assert ("told other metadata" in note) is (taken == 0)
+        same = torch.equal(head.classifier[-1].weight, beginning.model.network.head.classifier[-1].weight)
+        assert same is (taken > 0)
+
+
+def test_each_crop_of_a_picture_is_told_the_same(told: Path, sheets_dataset: Path) -> None:
+    model, part = load_model(told), Dataset.open(sheets_dataset).part("test")
+    assert model.metadata is not None
+    told_NM = model.metadata.encode(part.table)[:12]
+    crops = Crops(CropOptions(3), model.preprocess)
+    found_NKC = features(model.network, part, range(12), crops, metadata_NM=told_NM)
+    for row in range(12):
+        pixels_K3HW = torch.from_numpy(crops.load(part.image_bytes(row)))
+        with torch.inference_mode():
+            expected_KC = model.network(pixels_K3HW, torch.from_numpy(told_NM[row]).expand(len(pixels_K3HW), -1))
+        np.testing.assert_allclose(found_NKC[row], expected_KC.numpy(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_pictures_bring_their_metadata_along(sheets_dataset: Path, augmented: bool) -> None:
+    part = Dataset.open(sheets_dataset).part("validation")
+    preprocess = Preprocess(input_size=(3, 16, 16))
+    told_NM = np.arange(3 * len(part), dtype=np.float32).reshape(-1, 3)
+    augment = SMOKE.augment.build(preprocess, np.ones(len(part.taxonomy), dtype=np.int64)) if augmented else None
+    pictures = Pictures(part, preprocess, augment, metadata_NM=told_NM)
+    out = torch.empty((2, 16, 16, 3), dtype=torch.uint8 if augmented else torch.float32)
+    batch = pictures.into([4, 1 + 7 * len(pictures)], out, mixing=None)
+    assert batch.metadata is not None
+    assert batch.metadata.tolist() == told_NM[pictures.rows[[4, 1]]].tolist()
 
 
 def test_a_model_without_its_words_or_with_those_of_another_is_refused(told: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,9 @@ import typer
 def build(
     records: Annotated[Path, typer.Argument(help="Folder that `taxakey records` wrote.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the dataset to.")],
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder that `taxakey fetch` wrote, for pictures that have no file.")
+    ] = None,
     longest_edge: Annotated[int, typer.Option(help="Pictures are made no larger than this, in pixels.")] = 512,
     mask_text: Annotated[
         bool,
@@ -19,6 +22,14 @@ def build(
     mask_labels: Annotated[
         bool, typer.Option("--mask-labels", help="As --mask-text, and whole blocks of text, stamps and scale bars too.")
     ] = False,
+    engine: Annotated[
+        Literal["local", "spark"],
+        typer.Option(help="spark: master by its own settings; all its machines see the same files."),
+    ] = "local",
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Keep pictures known only to genus or family too, for training with the loss `marginal`."),
+    ] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads (processes when masking); by default as many as cores.")
     ] = None,
@@ -26,18 +37,24 @@ def build(
     """Decode, check and shrink the pictures of records into Parquet shards; an interrupted build goes on where it stopped.
 
     Example: taxakey build work/records work/dataset --longest-edge 384 --mask-text
+
+    Example: taxakey build work/records work/dataset --pictures work/pictures
     """
     from taxakey.dataset.build import BuildOptions
     from taxakey.dataset.build import build as build_dataset
     from taxakey.dataset.masking import MaskOptions
 
     mask = MaskOptions(what="labels" if mask_labels else "text") if mask_text or mask_labels else None
-    options = BuildOptions(longest_edge=longest_edge, mask=mask)
-    counts = build_dataset(records, out, options, workers=workers).counts
+    options = BuildOptions(longest_edge=longest_edge, mask=mask, partial=partial)
+    counts = build_dataset(records, out, options, pictures=pictures, engine=engine, workers=workers).counts
     typer.echo(f"train {counts['train']:,}, validation {counts['validation']:,}, test {counts['test']:,} pictures")
     typer.echo(f"{counts['classes']:,} classes")
     if mask is not None:
         typer.echo(f"text was masked on {counts['masked']:,} pictures")
+    if partial:
+        typer.echo(
+            f"{counts['partial']:,} pictures known to genus or family, {counts['partial_of_no_class']:,} of them above no class"
+        )
     if counts["untrained_species"]:
         typer.echo(f"{counts['untrained_species']:,} species have no training picture and are no classes")
     if counts["failures"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,7 +21,8 @@ def compile_dataset(
     recipe: Annotated[Path, typer.Argument(help="A dataset's recipe, such as recipes/naflora.yaml.")],
     out: Annotated[Path, typer.Argument(help="Folder for everything that is made.")],
     engine: Annotated[
-        str | None, typer.Option(help="duckdb or spark (master by Spark's own settings); else the recipe's.")
+        Literal["duckdb", "spark"] | None,
+        typer.Option(help="duckdb or spark (master by Spark's own settings); else the recipe's."),
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads or processes; by default as many as cores.")] = None,
 ) -> None:
@@ -36,9 +37,9 @@ def compile_dataset(
     from taxakey.dataset.compilation import Compilation
     from taxakey.dataset.recipe import read_dataset_recipe
 
-    wanted = read_dataset_recipe(recipe)
+    wanted = read_dataset_recipe(recipe).resolved()
     if engine is not None:
-        wanted = replace(wanted, engine=engine)  # type: ignore[arg-type]
+        wanted = replace(wanted, engine=engine)
     begun = time.monotonic()
 
     def say(step: str) -> None:
@@ -87,7 +88,7 @@ def _tell(manifest: Manifest | None) -> None:
 
 
 def _account(compilation: Compilation) -> None:
-    from taxakey.records.selected import flow_lines
+    from taxakey.records.flow import flow_lines
     from taxakey.report.exploration_page import write_exploration
 
     flow = compilation.account()

@@ -26,7 +26,9 @@ from taxakey.cli.names import drift, names
 from taxakey.cli.predict import predict
 from taxakey.cli.publish import publish
 from taxakey.cli.records import records
+from taxakey.cli.rescore import rescore
 from taxakey.cli.sample import sample
+from taxakey.cli.select import select, split
 from taxakey.cli.serve import serve
 from taxakey.cli.size import size
 from taxakey.cli.train import train
@@ -34,15 +36,17 @@ from taxakey.errors import TaxakeyError
 
 _EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "safetensors", "tensorboard", "huggingface_hub"), "train"),
-    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "onnxruntime", "multipart"), "serve"),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "onnxruntime", "python_multipart"), "serve"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    **{"rapidocr": "mask", "pyspark": "spark"},
 }
 """Which extra brings a package that a plain installation doesn't have."""
 
 app = typer.Typer(
     help="From records and photographs of organisms to a model that names new photographs, says how sure it is, and serves "
     "the answer. The stages, in order: sample or your own data, records, build, embed, train, predict, evaluate, export, serve; "
-    "journey walks them all in one go. From downloads to a dataset: names, fetch, inspect, audit, explore, publish; compile.",
+    "journey walks them all in one go. From downloads to a dataset: names, select, fetch, inspect, split, audit, explore, "
+    "publish; compile.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: readable in logs, and faster to start
@@ -51,8 +55,8 @@ app = typer.Typer(
 
 app.command("compile")(compile_dataset)
 for _command in (
-    *(journey, sample, records, names, drift, fetch, inspect, build, audit, explore, publish),
-    *(embed, size, train, add_species, predict, evaluate, identify, export, serve),
+    *(journey, sample, records, names, drift, select, split, fetch, inspect, build, audit, explore, publish),
+    *(embed, size, train, add_species, predict, rescore, evaluate, identify, export, serve),
 ):
     app.command()(_command)
 

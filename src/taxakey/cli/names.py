@@ -11,6 +11,9 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from taxakey.records.naming.checklist import Checklist
+    from taxakey.records.naming.name_drift import Drift
+
 
 def names(
     source: Annotated[Path, typer.Argument(help="Records (what `taxakey records` wrote), or a CSV or Parquet file with names.")],
@@ -55,10 +58,13 @@ def drift(
     old: Annotated[Path, typer.Argument(help="The older checklist, or the taxonomy.parquet of a model.")],
     new: Annotated[Path, typer.Argument(help="The newer checklist.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write classes.csv and mapping.csv to.")] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="Records, or a table of names, that tell how the classes that were split divide.")
+    ] = None,
 ) -> None:
     """Say which classes a newer checklist keeps, renames, merges, splits or drops.
 
-    Example: taxakey drift wcvp_2022.csv wcvp_2025.csv --out work/drift
+    Example: taxakey drift wcvp_2022.csv wcvp_2025.csv --out work/drift --records work/records
     """
     from taxakey import progress
     from taxakey.artifacts import Plan
@@ -66,19 +72,34 @@ def drift(
     from taxakey.records.sources import source_hash
 
     with progress.working(f"comparing {old} with {new}"):
-        found = find_drift(*read_classes(old, new))
+        classes, newer, older = read_classes(old, new)
+        found = weighed(find_drift(classes, newer, older), records, older, newer)
     for change, number in found.counts().items():
         typer.echo(f"{number:>9,}  {change}")
     for line in found.examples():
         typer.echo(f"           {line}")
     if out is not None:
-        found.write(out, Plan("drift", {"old": source_hash(old), "new": source_hash(new)}))
+        inputs = {"old": source_hash(old), "new": source_hash(new)}
+        found.write(out, Plan("drift", inputs | ({} if records is None else {"records": source_hash(records)})))
         typer.echo(f"drift: {out}")
+
+
+def weighed(drift: Drift, records: Path | None, old: Checklist | None, new: Checklist) -> Drift:
+    """With weights for split classes by the names on records, where these are given; raises BadInput without `old`."""
+    from taxakey.errors import BadInput
+    from taxakey.records.naming.matching import match_names
+    from taxakey.records.naming.name_drift import weigh_splits
+
+    if records is None:
+        return drift
+    if old is None:
+        raise BadInput(f"{records}: records tell how classes were split only beside the older checklist; name it")
+    names, _ = _delivered(records, [])
+    return weigh_splits(drift, match_names(names, old), match_names(names, new))
 
 
 def _delivered(source: Path, pairs: list[str]) -> tuple[pa.Table, dict[str, str]]:
     """The table with the names, under our columns, and how columns were named anew."""
-
     from taxakey.cli.records import _mapping
     from taxakey.errors import BadInput
     from taxakey.records.naming.delivered_names import read_names

@@ -9,11 +9,13 @@ import typer
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run or its model/ folder.")],
+    model: Annotated[Path, typer.Argument(help="A run, its model/ folder, or a folder of folds, whose members are averaged.")],
     dataset: Annotated[Path, typer.Argument(help="The dataset.")],
     out: Annotated[Path, typer.Argument(help="Folder for the predictions.")],
     part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     embeddings: Annotated[Path | None, typer.Option(help="Vectors of the model's own backbone, to save computing them.")] = None,
+    crops: Annotated[str | None, typer.Option(help="Several crops of each picture: `five`, or how many at random.")] = None,
+    crops_top: Annotated[int | None, typer.Option(help="Count only the so many most probable species of each crop.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
     """Name every observation of a part and store the ranked answers with what evaluation needs.
@@ -21,8 +23,14 @@ def predict(
     Example: taxakey predict run/ dataset/ predictions/ --part test
     """
     from taxakey.cli.device import resolve_device
+    from taxakey.dataset.crops import CropOptions
+    from taxakey.errors import BadInput
     from taxakey.prediction.predict import predict as compute
 
-    manifest = compute(model, dataset, out, part=part, embeddings_folder=embeddings, device=resolve_device(device))
+    if crops_top is not None and crops is None:
+        raise BadInput("--crops-top: of which crops? add --crops five, or a number")
+    several = CropOptions.named(crops, crops_top) if crops else None
+    where = resolve_device(device)
+    manifest = compute(model, dataset, out, part=part, embeddings_folder=embeddings, device=where, crops=several)
     counts = manifest.counts
     print(f"{out}: answers for {counts['observations']:,} observations, {counts['images']:,} pictures of {part}")

@@ -44,6 +44,7 @@ def size(
         return
 
     import json
+    from dataclasses import replace
 
     import torch
 
@@ -66,16 +67,19 @@ def size(
     training = Training(
         chosen.optimizer.build,
         chosen.loop.batch_size,
-        chosen.loss.build(),
+        chosen.loss,
         backbone=chosen.train == "all",
         precision=chosen.loop.precision,
         device=device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu",
     )
+    listed = ClassList.of_dataset(dataset) if dataset else ClassList.numbered(classes) if classes else None
+    if chosen.targets.wanted and (memory or not dataset):
+        raise BadInput("the sizes of further targets hang on the taxonomy: name a dataset with --dataset, and leave --memory out")
     found = compare(
-        Backbone(chosen.backbone),
+        Backbone(chosen.backbone, chosen.tuning),
         heads,
         training,
-        classes=ClassList.of_dataset(dataset) if dataset else ClassList.numbered(classes) if classes else None,
+        classes=listed and replace(listed, targets=chosen.targets),
         budget=parse_bytes(memory) if memory else None,
     )
     if format == "json":

@@ -14,20 +14,39 @@ def train(
     recipe: Annotated[str, typer.Option(help="A recipe file or the name of a built-in one.")],
     embeddings: Annotated[Path | None, typer.Option(help="Vectors (from `taxakey embed`), for `train: head`.")] = None,
     weights: Annotated[str | None, typer.Option(help="Pretrained weights: a file, `hub` or `none`; else the recipe's.")] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="A finished run or model to go on from: its backbone, and its head as far as it knows the dataset's species "
+            "(found again by name).",
+        ),
+    ] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="One member of an ensemble, such as 2/5: validated on its fold, trained on the others.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="Share of each species' observations, for trying things out.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
     """Train by a recipe and calibrate on validation; an interrupted run goes on after its last epoch.
 
     Example: taxakey train dataset/ run/ --recipe frozen-linear --embeddings vectors/
+
+    Example: taxakey train herbarium/ fine-tuned/ --recipe trusted.yaml --from web-run/
     """
     from taxakey.cli.device import resolve_device
+    from taxakey.dataset.folds import Fold
+    from taxakey.errors import BadInput
     from taxakey.models.backbones import quiet_timm
     from taxakey.training.loop import train as fit
     from taxakey.training.recipe import read_recipe
 
+    if start_from is not None and weights is not None:
+        raise BadInput("--from brings its own weights; leave out --weights")
     quiet_timm()
-    chosen = read_recipe(recipe).with_weights(weights).with_seed(seed)
-    fit(dataset, chosen, out, embeddings_folder=embeddings, device=resolve_device(device))
+    chosen = read_recipe(recipe).with_weights(weights).with_seed(seed).with_fraction(fraction)
+    member = None if fold is None else Fold.parse(fold)
+    fit(dataset, chosen, out, embeddings_folder=embeddings, start_from=start_from, fold=member, device=resolve_device(device))
     print((out / "model" / "README.md").read_text(encoding="utf-8"))
     print(f"model: {out / 'model'}   curves: {out / 'curves.csv'}")

@@ -21,7 +21,7 @@ from math import ceil
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -32,9 +32,12 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_parquet
+from taxakey.dataset.located import fetched_paths
 from taxakey.dataset.masking import MaskOptions, TextMasker, check_installed, may_be_sheet, text_masker
+from taxakey.dataset.partial import PARTIAL, partial_counts, usable_rows
 from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_orientation, jpeg_size, read_picture
 from taxakey.dataset.shards import FAILURES, SCHEMA, Picture, failures_of, prepared_rows, shards_of, write_shard
+from taxakey.dataset.spark_shards import write_shards_on_spark
 from taxakey.errors import BadImage, BadInput, BadRecords
 from taxakey.progress import track
 from taxakey.records.table import Observations
@@ -53,7 +56,8 @@ _KEPT_COLOURS = ("YCbCr", "RGB", "Gray")
 class BuildOptions:
     """Sizes in pixels; `quality` of JPEG, 1 to 100; a picture with an edge below `min_edge` is refused.
 
-    `mask`: make the text on herbarium sheets unreadable (extra `mask`); None leaves pictures as they are.
+    `mask`: make the text on herbarium sheets unreadable (extra `mask`); None leaves pictures as they are. `partial`: keep
+    pictures that are known to genus or family only, in a part of their own that a marginal loss can train with.
     """
 
     longest_edge: int = 512
@@ -63,6 +67,7 @@ class BuildOptions:
     max_bytes: int = MAX_BYTES
     max_pixels: int = MAX_PIXELS
     mask: MaskOptions | None = None
+    partial: bool = False
 
     def __post_init__(self) -> None:
         if self.longest_edge < self.min_edge or self.min_edge < 1:
@@ -74,24 +79,41 @@ class BuildOptions:
 
 
 def build(
-    records_folder: Path | str, out: Path | str, options: BuildOptions | None = None, *, workers: int | None = None
+    records_folder: Path | str,
+    out: Path | str,
+    options: BuildOptions | None = None,
+    *,
+    pictures: Path | str | None = None,
+    engine: Literal["local", "spark"] = "local",
+    workers: int | None = None,
 ) -> Manifest:
     """Make the artifact "dataset" in `out` from the artifact "records", with `workers` threads (default: the cores at hand).
 
-    With `options.mask` the workers are processes, each with a detector of its own. Raises BadRecords when the records have no
-    split, or not one training picture can be used, and MissingExtra when masking is asked for and its packages aren't there.
+    `pictures`: the artifact of that name, whose files count before the records' own paths. With `options.mask` the workers are
+    processes, each with a detector of its own. `engine`: spark has workers of its own (see `spark_shards.py`) and gives the same
+    bytes. Raises BadRecords when the records have no split, or not one training picture can
+    be used, and MissingExtra when masking is asked for and its packages aren't there.
     """
     records_folder, out, options = Path(records_folder), Path(out), options or BuildOptions()
     if options.mask is not None:
         check_installed()
-    records = Observations.read(records_folder).table
-    if without := records["split"].null_count:
+    records, inputs = Observations.read(records_folder), {"records": hash_of(records_folder)}
+    if without := records.table["split"].null_count:
         raise BadRecords(f"{records_folder}: {without:,} pictures have no split; write the records again with `taxakey records`")
-    plan = Plan("dataset", {"records": hash_of(records_folder)}, asdict(options))
+    if pictures is not None:
+        records, inputs["pictures"] = records.with_paths(fetched_paths(pictures)), hash_of(pictures)
+    plan = Plan("dataset", inputs, asdict(options))
     if start(out, plan) == "finished":
         return read_manifest(out, "dataset")
-    shards = plan_shards(records, options.rows_per_shard)
-    _write_missing_shards(out, shards, options, workers or default_workers())
+    shards = plan_shards(records.table, options.rows_per_shard)
+    if options.partial:
+        shards |= _cut(usable_rows(records), PARTIAL, options.rows_per_shard)
+    missing = _missing(out, shards)
+    if engine == "spark":
+        write_shards_on_spark(out / "data", missing, partial(process_shard, options=options))
+    else:
+        total = sum(rows.num_rows for rows in shards.values())
+        _write_shards(out, missing, options, workers or default_workers(), total)
     failures = _collect_failures(out)
     write_parquet(out / "failures.parquet", failures)
     rows = {part: _read_names(out, part) for part in PARTS}
@@ -102,6 +124,8 @@ def build(
     untrained = set(chain(*(table["scientificName"].to_pylist() for table in rows.values()))) - set(taxonomy.names)
     counts = {part: len(table) for part, table in rows.items()}
     counts |= {"failures": len(failures), "classes": len(taxonomy), "untrained_species": len(untrained)}
+    if options.partial:
+        counts |= partial_counts(records, _read_names(out, PARTIAL), taxonomy)
     if options.mask is not None:
         counts["masked"] = sum(pc.sum(table["masked"]).as_py() or 0 for table in rows.values())
     return finish(out, plan, counts=counts, taxonomy=taxonomy.fingerprint, notes=notes)
@@ -123,13 +147,17 @@ def plan_shards(records: pa.Table, rows_per_shard: int) -> dict[str, pa.Table]:
     digests = pa.array([md5(name.encode(), usedforsecurity=False).hexdigest() for name in records["occurrenceID"].to_pylist()])
     ordered = records.append_column("_digest", digests).sort_by([("_digest", "ascending"), ("image_id", "ascending")])
     ordered = ordered.drop_columns(["_digest"])
-    shards = {}
+    shards: dict[str, pa.Table] = {}
     for part in PARTS:
-        rows = ordered.filter(pc.equal(ordered["split"], part))
-        number = max(1, ceil(rows.num_rows / rows_per_shard))
-        for shard in range(number):
-            shards[f"{part}-{shard:05}-of-{number:05}.parquet"] = rows.slice(shard * rows_per_shard, rows_per_shard)
+        shards |= _cut(ordered.filter(pc.equal(ordered["split"], part)), part, rows_per_shard)
     return shards
+
+
+def _cut(rows: pa.Table, part: str, rows_per_shard: int) -> dict[str, pa.Table]:
+    number = max(1, ceil(rows.num_rows / rows_per_shard))
+    return {
+        f"{part}-{shard:05}-of-{number:05}.parquet": rows.slice(shard * rows_per_shard, rows_per_shard) for shard in range(number)
+    }
 
 
 # ---- pictures ----
@@ -142,7 +170,7 @@ def prepare(path: str | None, options: BuildOptions, masker: TextMasker | None =
     metadata; anything else is encoded anew, its longest edge at most `longest_edge`, shrunk by averaging areas.
     """
     if path is None:
-        return Picture(b"", 0, 0, "only an address is known, no local file; fetch the picture and name its path")
+        return Picture(b"", 0, 0, "only an address is known, no local file; fetch it, and name the folder with --pictures")
     try:
         data, name = read_picture(path, max_bytes=options.max_bytes)
         size = jpeg_size(data)
@@ -202,12 +230,15 @@ def _prepare_row(path: str | None, basis_of_record: str | None, options: BuildOp
     return prepare(path, options, text_masker(options.mask))
 
 
-def _write_missing_shards(out: Path, shards: Mapping[str, pa.Table], options: BuildOptions, workers: int) -> None:
-    missing = {name: rows for name, rows in shards.items() if not (out / "data" / name).is_file()}
-    total = sum(rows.num_rows for rows in shards.values())
-    done = total - sum(rows.num_rows for rows in missing.values())
+def _missing(out: Path, shards: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
     for leftover in (out / "data").glob(".*.partial"):
         leftover.unlink()  # of a run that was killed while it wrote
+    return {name: rows for name, rows in shards.items() if not (out / "data" / name).is_file()}
+
+
+def _write_shards(out: Path, missing: Mapping[str, pa.Table], options: BuildOptions, workers: int, total: int) -> None:
+    """`total`: pictures of all shards, those that are there already too."""
+    done = total - sum(rows.num_rows for rows in missing.values())
     pool = _pool(options, workers)
     try:
         progress = track(_prepared(pool, missing, options), "pictures", total=total, done=done)
@@ -243,7 +274,7 @@ def _prepared(pool: Executor, shards: Mapping[str, pa.Table], options: BuildOpti
 
 
 def _collect_failures(out: Path) -> pa.Table:
-    shards = chain(*(shards_of(out, part) for part in PARTS))
+    shards = chain(*(shards_of(out, part) for part in (*PARTS, PARTIAL)))
     return pa.Table.from_pylist(list(chain(*map(failures_of, shards))), schema=FAILURES)
 
 

@@ -14,31 +14,29 @@ A stage that is finished isn't done again, one that was interrupted goes on, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from taxakey.artifacts import Manifest, Plan, hash_of, read_json, read_manifest, start, write_json
+from taxakey.artifacts import Manifest, Plan, hash_of, read_json, read_manifest, start
 from taxakey.dataset.auditing.audit import audit
-from taxakey.dataset.build import build
+from taxakey.dataset.build import PARTS, build
 from taxakey.dataset.fetch import fetch
-from taxakey.dataset.inspection import inspect, read_inspection
+from taxakey.dataset.inspection import inspect, read_judged, read_near_groups
+from taxakey.dataset.located import fetched_paths
 from taxakey.dataset.recipe import DatasetRecipe
 from taxakey.progress import working
 from taxakey.records.coverage import write_coverage
 from taxakey.records.engines import open_engine
+from taxakey.records.flow import Step, read_flow, write_flow
 from taxakey.records.naming.checklist import Checklist, read_checklist
 from taxakey.records.naming.matches import Matches
 from taxakey.records.naming.matching import match_names
 from taxakey.records.selected import write_selection
 from taxakey.records.selection import given_names, names_of
 from taxakey.records.sources import read_sources, source_hash
-from taxakey.records.table import Observations
 
 
 class Compilation:
@@ -92,7 +90,7 @@ class Compilation:
         names, inputs = None, {}
         if self.recipe.checklist is not None:
             names, inputs = names_of(Matches.read(self.place("names"))), {"names": hash_of(self.place("names"))}
-        options = replace(self.recipe.selection, seed=self.recipe.seed)
+        options = replace(self.recipe.selection, seed=self.recipe.seed, least={}, most={})
         with working("selecting"):
             return write_selection(
                 [self.place("records")], self.place("candidates"), options, names=names, engine=self.recipe.engine, inputs=inputs
@@ -117,39 +115,22 @@ class Compilation:
 
     def selected(self) -> Manifest:
         """The rules of records were applied to the candidates; now those of pictures, numbers again, and the split."""
-        rules = self.recipe.pictures
         options = replace(
-            self.recipe.selection, seed=self.recipe.seed, least=rules.least, most=rules.most, hosts=None,
+            self.recipe.selection, seed=self.recipe.seed, hosts=None,
             basis_of_record=(), licences=(), require_date=False, require_coordinates=False,
         )  # fmt: skip
-        inspection, groups = self._inspected()
+        folder = self.place("inspection")
+        paths = None if self.recipe.fetch is None else fetched_paths(self.place("pictures"))
         with working("selecting"):
             return write_selection(
-                [self.place("candidates")], self.place("selected"), options, inspection=inspection, paths=self._paths(),
-                split_options=replace(self.recipe.split, seed=self.recipe.seed), joined=groups, engine=self.recipe.engine,
-                inputs={"inspection": hash_of(self.place("inspection"))},
+                [self.place("candidates")], self.place("selected"), options, inspection=read_judged(folder), paths=paths,
+                split_options=replace(self.recipe.split, seed=self.recipe.seed), joined=read_near_groups(folder),
+                engine=self.recipe.engine, inputs={"inspection": hash_of(folder)},
             )  # fmt: skip
 
-    def _inspected(self) -> tuple[pa.Table, pa.Table]:
-        """The inspection with the group of duplicates that the rules look at, and the groups that no split may part."""
-        table = read_inspection(self.place("inspection"))
-        duplicates = pq.read_table(self.place("inspection") / "duplicates.parquet")
-        near = duplicates.select(["image_id", "near_group"]).rename_columns(["image_id", "group"])
-        kind = self.recipe.pictures.duplicates
-        column = pa.nulls(len(duplicates), pa.string()) if kind == "keep" else duplicates[f"{kind}_group"]
-        row = pc.index_in(table["image_id"], duplicates["image_id"].combine_chunks())
-        return table.append_column("duplicate_group", column.take(row)), near.filter(pc.is_valid(near["group"]))
-
-    def _paths(self) -> pa.Table | None:
-        if self.recipe.fetch is None:
-            return None
-        folder = self.place("pictures").resolve()
-        pictures = pq.read_table(folder / "pictures.parquet", columns=["image_id", "path"])
-        paths = pc.binary_join_element_wise(str(folder), pictures["path"], "/")
-        return pictures.set_column(1, "path", paths)
-
     def dataset(self) -> Manifest:
-        return build(self.place("selected"), self.place("dataset"), self.recipe.build, workers=self.workers)
+        engine: Literal["local", "spark"] = "spark" if self.recipe.engine == "spark" else "local"
+        return build(self.place("selected"), self.place("dataset"), self.recipe.build, engine=engine, workers=self.workers)
 
     def audit(self) -> Manifest:
         return audit(
@@ -162,29 +143,23 @@ class Compilation:
 
     # ---- the account ----
 
-    def account(self) -> list[Mapping[str, Any]]:
+    def account(self) -> tuple[Step, ...]:
         """Write flow.json, the steps of all stages, and with a checklist the two tables of coverage; returns the flow."""
-        records = Observations.read(self.place("records"))
-        first, second = (read_json(self.place(stage) / "flow.json") for stage in ("candidates", "selected"))
-        rows = len(records) + records.rejected.num_rows
-        flow = [
-            {"step": "rows of the sources", "kept": rows, "dropped": {}},
-            {"step": "valid records with a picture", "kept": len(records), "dropped": records.rejections()},
-            *first[1:],
-            *second[1:],
-        ]
-        dataset = read_manifest(self.place("dataset"), "dataset")
-        stored = sum(dataset.counts[part] for part in ("train", "validation", "test"))
-        flow.append(
-            {"step": "stored", "kept": stored, "dropped": _nonzero({"picture can't be stored": flow[-1]["kept"] - stored})}
-        )
-        write_json(self.out / "flow.json", flow)
+        first, second = (read_flow(self.place(stage) / "flow.json") for stage in ("candidates", "selected"))
+        dataset = read_manifest(self.place("dataset"), "dataset").counts
+        stored = sum(dataset[part] for part in PARTS)
+        lost = second[-1].kept - stored
+        last = Step("stored", stored, {"picture can't be stored": lost} if lost else {})
+        flow = (*self._steps_of_records(), *first[1:], *second[1:], last)
+        write_flow(self.out / "flow.json", flow)
         if self.recipe.checklist is not None:
             counts = pq.read_table(self.place("candidates") / "counts.parquet")
-            selected = Observations.read(self.place("selected")).table
+            selected = pq.read_table(self.place("selected") / "observations.parquet", columns=["scientificName"])
             write_coverage(self.out, self.checklist.accepted_species(), counts, selected, self.recipe.selection.min_images)
         return flow
 
-
-def _nonzero(counts: Mapping[str, int]) -> dict[str, int]:
-    return {reason: number for reason, number in counts.items() if number}
+    def _steps_of_records(self) -> tuple[Step, Step]:
+        counts = read_manifest(self.place("records"), "records").counts
+        reasons = {name.removeprefix("rejected: "): n for name, n in counts.items() if name.startswith("rejected: ")}
+        rows = Step("rows of the sources", counts["images"] + counts["rejected"], {})
+        return rows, Step("valid records with a picture", counts["images"], reasons)

@@ -27,6 +27,7 @@ from PIL import Image
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_parquet
 from taxakey.dataset.build import default_workers
 from taxakey.dataset.duplicates import NEAR_DISTANCE, duplicates_of
+from taxakey.dataset.located import fetched_paths
 from taxakey.dataset.preprocess import MAX_BYTES, MAX_PIXELS, decode, jpeg_size, read_picture
 from taxakey.dataset.ruler import pixels_per_mm
 from taxakey.errors import BadImage, BadInput, BadRecords, MissingArtifact
@@ -186,16 +187,16 @@ def inspect(
     """
     records_folder, out, options = Path(records_folder), Path(out), options or InspectOptions()
     inputs = {"records": hash_of(records_folder)}
+    fetched = None
     if pictures is not None:
-        read_manifest(pictures, "pictures")
-        inputs["pictures"] = hash_of(pictures)
+        fetched, inputs["pictures"] = fetched_paths(pictures), hash_of(pictures)
     scale = scale or (pixels_per_mm if options.scale_bars else None)
     named = {"scale": None if scale is None else f"{scale.__module__}.{scale.__qualname__}"}
     plan = Plan("inspection", inputs, asdict(options) | named | {"working_edge": WORKING_EDGE})
-    records = Observations.read(records_folder).table
+    records = Observations.read(records_folder)
     if start(out, plan) == "finished":
         return read_manifest(out, "inspection")
-    places = places_of(records, None if pictures is None else Path(pictures))
+    places = places_of(records, fetched)
     _write_missing_chunks(out, places, options, scale, workers or default_workers())
     chunks = [pq.read_table(_chunk_file(out, first)) for first in range(0, places.num_rows, options.chunk)]
     found = pa.concat_tables(chunks) if chunks else SCHEMA.empty_table()
@@ -214,33 +215,45 @@ def read_inspection(folder: Path | str) -> pa.Table:
     return _read_checked(Path(folder) / "inspection.parquet", SCHEMA.names).cast(SCHEMA)
 
 
+def read_duplicates(folder: Path | str) -> pa.Table:
+    """duplicates.parquet, likewise: image_id, exact_group and near_group of pictures that have a duplicate."""
+    read_manifest(folder, "inspection")
+    return _read_checked(Path(folder) / "duplicates.parquet", ["image_id", "exact_group", "near_group"])
+
+
+def read_near_groups(folder: Path | str) -> pa.Table:
+    """image_id and group of pictures that no split may part, as `splits.assign` takes them."""
+    near = read_duplicates(folder).select(["image_id", "near_group"]).rename_columns(["image_id", "group"])
+    return near.filter(pc.is_valid(near["group"]))
+
+
+def read_judged(folder: Path | str) -> pa.Table:
+    """The inspection with exact_group and near_group, as `selection.select` takes it."""
+    table, duplicates = read_inspection(folder), read_duplicates(folder)
+    row_N = pc.index_in(table["image_id"], duplicates["image_id"].combine_chunks())
+    for name in ("exact_group", "near_group"):
+        table = table.append_column(name, duplicates[name].take(row_N))
+    return table
+
+
 def _read_checked(file: Path, columns: list[str]) -> pa.Table:
     if not file.is_file():
-        raise MissingArtifact(f"{file}: no such file; run its stage again")
+        raise MissingArtifact(f"{file}: no such file; inspect the pictures again")
     if missing := [name for name in columns if name not in pq.read_schema(file).names]:
-        raise BadRecords(f"{file}: lacks the columns {', '.join(missing)}; run its stage again")
+        raise BadRecords(f"{file}: lacks the columns {', '.join(missing)}; inspect the pictures again")
     return pq.read_table(file, columns=columns)
 
 
-def places_of(records: pa.Table, pictures: Path | None) -> pa.Table:
+def places_of(records: Observations, fetched: pa.Table | None) -> pa.Table:
     """image_id, path and the expected sha256 (null: not known) of each record's picture, in the records' order.
 
-    A path of pictures.parquet that leads out of its folder is no path.
+    `fetched`: see `fetched_paths`.
     """
-    places = records.select(["image_id", "path"]).append_column("sha256", pa.nulls(len(records), pa.string()))
-    if pictures is None:
-        return places
-    fetched = _read_checked(pictures / "pictures.parquet", ["image_id", "path", "sha256"])
-    row = pc.index_in(places["image_id"], fetched["image_id"].combine_chunks())
-    found = fetched.take(row)
-    paths = [None if path is None else _inside(pictures, path) for path in found["path"].to_pylist()]
-    local = pc.coalesce(pa.chunked_array([pa.array(paths, pa.string())]), places["path"])
-    return pa.table([places["image_id"], local, found["sha256"].cast(pa.string())], names=places.column_names)
-
-
-def _inside(folder: Path, path: str) -> str | None:
-    whole = (folder / path).resolve()
-    return str(whole) if whole.is_relative_to(folder.resolve()) else None
+    if fetched is None:
+        return records.table.select(["image_id", "path"]).append_column("sha256", pa.nulls(len(records), pa.string()))
+    places = records.with_paths(fetched).table.select(["image_id", "path"])
+    row_N = pc.index_in(places["image_id"], fetched["image_id"].combine_chunks())
+    return places.append_column("sha256", fetched["sha256"].cast(pa.string()).take(row_N))
 
 
 def _chunk_file(out: Path, first: int) -> Path:

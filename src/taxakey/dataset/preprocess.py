@@ -251,11 +251,30 @@ class Preprocess:
 
     def __call__(self, image_HW3: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 [H, W, 3] RGB -> float32 [3, h, w]."""
-        return self._standardise(self._crop(self._resize(self._trim(image_HW3))))
+        return self.standardise(self.centre(self.fitted(image_HW3)))
 
     def load(self, source: bytes | Path | str, **limits: Any) -> NDArray[np.float32]:
         """Decode no larger than needed and transform -> float32 [3, h, w]; raises BadImage. `limits`: see `decode`."""
-        return self(decode(source, target_edge=max(self._scale_size), **limits))
+        return self(decode(source, target_edge=self.decoded_edge, **limits))
+
+    @property
+    def decoded_edge(self) -> int:
+        """`target_edge` of `decode`: what a picture that is going to be fitted must not come back below."""
+        return max(self._scale_size)
+
+    def fitted(self, image_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The picture at the size that crops are cut from: uint8 [H', W', 3], H' ≥ h and W' ≥ w."""
+        return self._fill_up(self._resize(self._trim(image_HW3)))
+
+    def centre(self, fitted_HW3: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The middle of a fitted picture, uint8 [h, w, 3]: what evaluation looks at."""
+        _, height, width = self.input_size
+        return self.cut(fitted_HW3, round((fitted_HW3.shape[0] - height) / 2), round((fitted_HW3.shape[1] - width) / 2))
+
+    def cut(self, fitted_HW3: NDArray[np.uint8], top: int, left: int) -> NDArray[np.uint8]:
+        """A piece of a fitted picture, uint8 [h, w, 3]; a view of it."""
+        _, height, width = self.input_size
+        return fitted_HW3[top : top + height, left : left + width]
 
     @cached_property
     def _scale_size(self) -> tuple[int, int]:
@@ -292,15 +311,14 @@ class Preprocess:
         ratio = choose(height / target_h, width / target_w)
         return max(1, round(height / ratio)), max(1, round(width / ratio))
 
-    def _crop(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _fill_up(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         _, height, width = self.input_size
         missing_h, missing_w = max(0, height - image.shape[0]), max(0, width - image.shape[1])
-        if missing_h or missing_w:  # only "border" leaves less than the input
-            edges = (missing_h // 2, -(-missing_h // 2), missing_w // 2, -(-missing_w // 2))
-            fill = [round(255 * value) for value in self.mean]
-            image = np.asarray(cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, value=fill), dtype=np.uint8)
-        top, left = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
-        return image[top : top + height, left : left + width]
+        if not (missing_h or missing_w):  # only "border" leaves less than the input
+            return image
+        edges = (missing_h // 2, -(-missing_h // 2), missing_w // 2, -(-missing_w // 2))
+        fill = [round(255 * value) for value in self.mean]
+        return np.asarray(cv2.copyMakeBorder(image, *edges, cv2.BORDER_CONSTANT, value=fill), dtype=np.uint8)
 
     @cached_property
     def _levels(self) -> NDArray[np.float32]:
@@ -309,5 +327,6 @@ class Preprocess:
         mean, std = (np.array(values, dtype=np.float32)[:, None] for values in (self.mean, self.std))
         return (levels - mean) / std
 
-    def _standardise(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def standardise(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 [h, w, 3] -> float32 [3, h, w], as the network was taught to see grey levels."""
         return np.stack([np.take(self._levels[channel], image[:, :, channel]) for channel in range(3)])

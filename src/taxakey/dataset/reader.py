@@ -5,7 +5,10 @@ Shapes: N images, C classes.
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import threading
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,10 @@ from numpy.typing import NDArray
 
 from taxakey.artifacts import Manifest, hash_of, open_atomically, read_manifest
 from taxakey.dataset.build import PARTS, shards_of
+from taxakey.dataset.partial import PARTIAL
 from taxakey.errors import ArtifactError, BadInput, MissingArtifact
 from taxakey.predictions import Truth
+from taxakey.records.table import PARTIAL_RANKS
 from taxakey.taxonomy import Taxonomy
 
 _BATCH_ROWS = 256
@@ -50,6 +55,29 @@ class Dataset:
             self._parts[name] = Part(self.folder, name, self.taxonomy)
         return self._parts[name]
 
+    def fraction(self, share: float, seed: int) -> Dataset:
+        """The same dataset with a part of the training and validation pictures; see `Part.fraction`. The test part stays."""
+        smaller = Dataset(self.folder, self.manifest, self.taxonomy)
+        smaller._parts = {name: self.part(name).fraction(share, seed) for name in ("train", "validation")}
+        return smaller
+
+    def partial(self) -> Part | None:
+        """Pictures known to genus or family only (`BuildOptions.partial`), for training; None where none were kept."""
+        if PARTIAL not in self._parts and shards_of(self.folder, PARTIAL):
+            self._parts[PARTIAL] = Part(self.folder, PARTIAL, self.taxonomy)
+        return self._parts.get(PARTIAL)
+
+    def training(self, *, partial: bool) -> Part:
+        """What is trained on: "train"; with `partial` those pictures too, under their taxon's label as `class_index`."""
+        more = self.partial() if partial else None
+        return self.part("train") if more is None else _PartlyLabelled([self.part("train"), more])
+
+    def replaced(self, parts: Mapping[str, Part]) -> Dataset:
+        """The same dataset with other pictures in some of its parts, for those who open it here; nothing is written."""
+        other = Dataset(self.folder, self.manifest, self.taxonomy)
+        other._parts = dict(parts)
+        return other
+
     def train_counts(self) -> NDArray[np.int64]:
         """Training pictures of each class, [C]; every class has at least one."""
         return np.bincount(self.part("train").class_index, minlength=len(self.taxonomy)).astype(np.int64)
@@ -63,6 +91,7 @@ class Part:
         self.name = name
         self.taxonomy = taxonomy
         self.table = _read_columns(folder, name)
+        self._rows_N: NDArray[np.int64] | None = None  # of the whole part, where this is some of it
         self._store: _Pictures | None = None
 
     def __len__(self) -> int:
@@ -71,10 +100,53 @@ class Part:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_store": None}  # a memory map can't travel to another process
 
+    def only(self, rows_N: NDArray[np.int64]) -> Part:
+        """Some pictures of this part, in their order here, as a part of its own."""
+        some = copy.copy(self)
+        for name in ("class_index", "image_ids", "observation_ids"):
+            some.__dict__.pop(name, None)
+        some._rows_N = rows_N if self._rows_N is None else self._rows_N[rows_N]
+        some.table = self.table.take(pa.array(rows_N))
+        return some
+
+    def fraction(self, share: float, seed: int) -> Part:
+        """A share of the observations of each species, rounded, at least one, with all their pictures of that species.
+
+        Which ones follows from their occurrenceID and the seed: the first in the order of the MD5 of "{occurrenceID}:{seed}",
+        so that a larger share holds the smaller one.
+        """
+        species, observations = self.table.column("scientificName").to_pylist(), self.observation_ids
+        found: dict[str, set[str]] = {}
+        for name, observation in zip(species, observations, strict=True):
+            found.setdefault(name, set()).add(observation)
+        kept = {
+            name: set(sorted(ids, key=lambda i: _md5(f"{i}:{seed}"))[: max(1, round(len(ids) * share))])
+            for name, ids in found.items()
+        }
+        rows = [
+            row for row, (name, observation) in enumerate(zip(species, observations, strict=True)) if observation in kept[name]
+        ]
+        return self.only(np.array(rows, dtype=np.int64))
+
     @cached_property
     def class_index(self) -> NDArray[np.int64]:
         """Class of each picture, [N]; -1 where its species isn't in the taxonomy (no training picture)."""
         return self.taxonomy.index_of(self.table.column("scientificName").to_pylist())
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """As `class_index`; but a picture known to a genus or family of the taxonomy has a label from C on, [N].
+
+        The genera stand there in the order of `taxonomy.taxa("genus")`, then the families likewise. A genus without a class
+        counts as its family.
+        """
+        label_N, first = self.class_index.copy(), len(self.taxonomy)
+        known_N = np.array([rank in PARTIAL_RANKS for rank in self.table.column("taxonRank").to_pylist()], dtype=bool)
+        for rank in PARTIAL_RANKS:
+            position_N = self.taxonomy.index_of(self.table.column(rank).to_pylist(), rank)
+            label_N = np.where(known_N & (label_N < 0) & (position_N >= 0), first + position_N, label_N)
+            first += len(self.taxonomy.taxa(rank))
+        return label_N
 
     @cached_property
     def image_ids(self) -> list[str]:
@@ -101,7 +173,45 @@ class Part:
             raise IndexError(f"picture {index} of part {self.name!r}, which has {len(self)}")
         if self._store is None:
             self._store = _Pictures(_arrow_copy(self.folder, self.name))
-        return self._store[index]
+        return self._store[index if self._rows_N is None else int(self._rows_N[index])]
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class JoinedPart(Part):
+    """Pictures of several parts of a dataset as one; `name` joins theirs by "+", as the store of vectors understands it.
+
+    `rows_N`: which of their pictures, counted through all of them, in the order wanted here.
+    """
+
+    def __init__(self, parts: Sequence[Part], rows_N: NDArray[np.int64]) -> None:
+        self.folder, self.taxonomy = parts[0].folder, parts[0].taxonomy
+        self.name = "+".join(part.name for part in parts)
+        self.parts = tuple(parts)
+        self.table = pa.concat_tables([part.table for part in parts]).take(pa.array(rows_N))
+        self._starts = np.cumsum([0, *map(len, parts)])
+        self._rows_N: NDArray[np.int64] = rows_N
+        self._store = None
+
+    def image_bytes(self, index: int) -> bytes:
+        if not 0 <= index < len(self):
+            raise IndexError(f"picture {index} of part {self.name!r}, which has {len(self)}")
+        row = int(self._rows_N[index])
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self.parts[part].image_bytes(row - int(self._starts[part]))
+
+
+class _PartlyLabelled(JoinedPart):
+    """All pictures of the parts, those without a species under the label of their taxon."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        super().__init__(parts, np.arange(sum(map(len, parts))))
+
+    @cached_property
+    def class_index(self) -> NDArray[np.int64]:
+        return np.concatenate([part.labels for part in self.parts])
 
 
 def _read_columns(folder: Path, name: str) -> pa.Table:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -25,15 +24,6 @@ from taxakey.records.splits import SplitOptions
 
 
 @dataclass(frozen=True)
-class PictureRules:
-    """What is dropped once the pictures were looked at: bounds of the inspection's figures, and all but one of duplicates."""
-
-    least: dict[str, float] = field(default_factory=dict)
-    most: dict[str, float] = field(default_factory=dict)
-    duplicates: Literal["near", "exact", "keep"] = "near"
-
-
-@dataclass(frozen=True)
 class DatasetRecipe:
     """`sources`: archives, folders or tables, or "gbif:KEY" for a prepared download; `checklist`: accepted names and synonyms;
     both may use ${VARIABLES} of the environment. `citation`: where it is given, what a publication needs is written too.
@@ -49,7 +39,6 @@ class DatasetRecipe:
     selection: SelectionOptions = field(default_factory=SelectionOptions)
     fetch: FetchOptions | None = None
     inspection: InspectOptions = field(default_factory=InspectOptions)
-    pictures: PictureRules = field(default_factory=PictureRules)
     split: SplitOptions = field(default_factory=SplitOptions)
     build: BuildOptions = field(default_factory=BuildOptions)
     audit: AuditOptions = field(default_factory=AuditOptions)
@@ -60,36 +49,29 @@ class DatasetRecipe:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("sources is empty; name at least one archive, folder or table")
+        if self.selection.seed or self.split.seed:
+            raise ValueError("all stages have the recipe's own seed; say seed: beside name:, and nowhere else")
         if self.also and self.citation is None:
             raise ValueError("a further layout is part of a publication; say citation: {title: …, authors: […]}")
 
     def resolved(self) -> DatasetRecipe:
-        """With environment variables filled in."""
-        from dataclasses import replace
-
+        """With environment variables filled in; raises BadRecipe where one isn't set."""
         step = "name the file itself in the recipe"
         sources = tuple(expanded(source, "sources", step) for source in self.sources)
         checklist = None if self.checklist is None else expanded(self.checklist, "checklist", step)
         return replace(self, sources=sources, checklist=checklist)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as for a manifest."""
-        return asdict(self)
-
 
 refuse_unknown_keys(
-    DatasetRecipe, MatchOptions, SelectionOptions, HostOptions, FetchOptions, InspectOptions, PictureRules, SplitOptions,
+    DatasetRecipe, MatchOptions, SelectionOptions, HostOptions, FetchOptions, InspectOptions, SplitOptions,
     BuildOptions, MaskOptions, AuditOptions, CitationOptions,
 )  # fmt: skip
 _ADAPTER = TypeAdapter(DatasetRecipe)
 
 
 def read_dataset_recipe(path: Path | str) -> DatasetRecipe:
-    """Read a recipe; raises BadRecipe with the file, the key and what was expected."""
+    """Read a recipe, its variables not yet filled in; raises BadRecipe with the file, the key and what was expected."""
     path = Path(path)
     if not path.is_file():
         raise BadRecipe(f"{path}: no such file; name a recipe of a dataset, such as recipes/naflora.yaml")
-    return checked(_ADAPTER, read_mapping(read_text(path), path), path).resolved()
-
-
-__all__ = ["DatasetRecipe", "PictureRules", "date", "read_dataset_recipe"]
+    return checked(_ADAPTER, read_mapping(read_text(path), path), path)

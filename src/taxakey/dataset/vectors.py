@@ -49,11 +49,16 @@ class Vectors:
         return self.manifest.recipe["backbone_hash"]
 
     def part(self, name: str, image_ids: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors [N, D] of a part. `image_ids` are the dataset's: BadInput unless they are the ones stored, in that order."""
-        files = sorted((self.folder / "vectors").glob(f"{name}-*.arrow"))
+        """Vectors [N, D] of these pictures of a part, all of it or some; BadInput unless each of them is stored.
+
+        Several parts are named as "train+validation".
+        """
+        folder = self.folder / "vectors"
+        files = [file for one in name.split("+") for file in sorted(folder.glob(f"{one}-*.arrow"))]
         tables = [pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files]
         stored = [image_id for table in tables for image_id in table.column("image_id").to_pylist()]
-        if stored != list(image_ids):
+        place = {image_id: number for number, image_id in enumerate(stored)}
+        if not place.keys() >= set(image_ids):
             raise BadInput(
                 f"{self.folder}: its {len(stored):,} vectors of {name!r} aren't those of this dataset's {len(image_ids):,} "
                 "pictures; run `taxakey embed` on this dataset"
@@ -61,4 +66,6 @@ class Vectors:
         if not tables:
             return np.zeros((0, self.width), dtype=np.float32)
         columns = [chunk for table in tables for chunk in table.column("vector").chunks]
-        return np.concatenate([chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in columns])
+        vectors_ND = np.concatenate([chunk.flatten().to_numpy().reshape(len(chunk), -1) for chunk in columns])
+        whole = stored == list(image_ids)
+        return vectors_ND if whole else vectors_ND[[place[image_id] for image_id in image_ids]]

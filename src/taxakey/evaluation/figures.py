@@ -82,16 +82,21 @@ def _at_ranks(sources: Sources) -> dict[str, Statistic]:
         rows = label(sources.observations, sources.taxonomy, rank)
         if not sources.taxonomy.taxa(rank) or not rows.known_O.any():
             continue
-        top_1, top_5 = hits(rows.rank_O, 1), hits(rows.rank_O, 5)
-        statistics |= {
-            f"{rank} top_1": ratio_of(top_1 * rows.known_O, rows.known_O),
-            f"{rank} top_5": ratio_of(top_5 * rows.known_O, rows.known_O),
-            f"{rank} macro_top_1": class_mean_of(top_1, rows.label_O),
-            f"{rank} macro_top_5": class_mean_of(top_5, rows.label_O),
-            f"{rank} macro_f1": macro_f1_of(rows.label_O, rows.predicted_O),
-            f"{rank} ma_mrr": class_mean_of(reciprocal_ranks(rows.rank_O), rows.label_O),
-        }
+        statistics |= {f"{rank} {name}": statistic for name, statistic in statistics_of(rows).items()}
     return statistics
+
+
+def statistics_of(rows: Labelled) -> dict[str, Statistic]:
+    """The figures of one rank, by the names of `meanings.METRICS`."""
+    top_1, top_5 = hits(rows.rank_O, 1), hits(rows.rank_O, 5)
+    return {
+        "top_1": ratio_of(top_1 * rows.known_O, rows.known_O),
+        "top_5": ratio_of(top_5 * rows.known_O, rows.known_O),
+        "macro_top_1": class_mean_of(top_1, rows.label_O),
+        "macro_top_5": class_mean_of(top_5, rows.label_O),
+        "macro_f1": macro_f1_of(rows.label_O, rows.predicted_O),
+        "ma_mrr": class_mean_of(reciprocal_ranks(rows.rank_O), rows.label_O),
+    }
 
 
 def _in_bins(species: Labelled, counts_L: NDArray[np.int64] | None) -> dict[str, Statistic]:

@@ -107,7 +107,9 @@ def _model(
     notes: list[str],
     facts: list[SourceFacts],
 ) -> tuple[Path | None, Path | None]:
-    """The model's folder and its run's, where they exist."""
+    """The model's folder and its run's, where they exist; an ensemble has none of its own."""
+    if given is None and manifest.recipe.get("members"):
+        return None, None
     folder = _chosen(given, manifest, "model")
     if folder is None:
         notes.append("The run wasn't at hand: no learning curves and no threshold here (name it with --run).")

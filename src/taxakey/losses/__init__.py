@@ -1,1 +1,1 @@
-"""Losses, one a file. Each takes logits [B, K] with -inf for what can't be chosen, and labels [B]; each returns a mean."""
+"""Losses, one a file. Each is given a head's answer to a batch and returns a number for each image (`decision.Loss`)."""

@@ -1,7 +1,7 @@
 """What a head says in a training step, and what a loss makes of it. Shapes: B images, K choices, D features, C classes.
 
 To add a loss: a subclass of `Loss` (or of `DecisionLoss`, if it looks at one choice at a time) and a frozen options class with a
-`kind` and a `build`, in a file of its own; a line in `LossOptions` (training/recipe.py).
+`kind` and a `build`, in a file of its own; a line in `LossOptions` (losses/loss_options.py).
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from taxakey.errors import BadRecipe
+
 
 class Decision(NamedTuple):
     """One choice a head makes for each image: logits [B, K] (-inf: can't be chosen) and the right one [B].
 
     A flat head makes one decision among C; a tree makes one per level. `counts`, [K] or [B, K]: training images below each
-    choice, where the head was told them. `weight`: of this decision among the head's.
+    choice, where the head was told them; any number where the logit is -inf. `weight`: of this decision among the head's.
     """
 
     logits: Tensor
@@ -25,17 +27,36 @@ class Decision(NamedTuple):
     counts: Tensor | None = None
     weight: float = 1.0
 
+    def log_counts(self) -> Tensor:
+        """log(counts), [K] or [B, K], float32; a choice without training images counts as if it had one.
+
+        Raises BadRecipe where the head says no counts.
+        """
+        if self.counts is None:
+            raise BadRecipe(
+                "this loss needs the number of training images behind each choice, and the head doesn't say it for all its "
+                "decisions; take cross_entropy or class_weighted"
+            )
+        return self.counts.float().clamp(min=1).log()
+
 
 class _Head(Protocol):
     def decisions(self, features_BD: Tensor, labels_B: Tensor) -> list[Decision]: ...
     def __call__(self, features_BD: Tensor) -> Tensor: ...
+    @property
+    def flat(self) -> bool: ...
+    @property
+    def metadata(self) -> int: ...
 
 
 class Answer:
-    """A head's answer to a batch in training. What no loss asks for isn't computed."""
+    """A head's answer to a batch in training. What no loss asks for isn't computed.
 
-    def __init__(self, head: _Head, features_BD: Tensor, labels_B: Tensor) -> None:
-        self.head, self.features_BD, self.labels_B = head, features_BD, labels_B
+    `named_B` [B]: whether an image's species is known; None where all are. The labels of the others say nothing.
+    """
+
+    def __init__(self, head: _Head, features_BD: Tensor, labels_B: Tensor, named_B: Tensor | None = None) -> None:
+        self.head, self.features_BD, self.labels_B, self.named_B = head, features_BD, labels_B, named_B
 
     @cached_property
     def decisions(self) -> list[Decision]:
@@ -45,11 +66,16 @@ class Answer:
     @cached_property
     def scores_BC(self) -> Tensor:
         """Unnormalised log-probabilities of all classes [B, C]."""
+        if self.head.flat:
+            return self.decisions[0].logits  # the same, and computed already
         return self.head(self.features_BD)
 
 
 class Loss(nn.Module):
     """A number for each image [B], float32: the mean over the batch is taken by whoever trains."""
+
+    needs_counts = False
+    """Whether it reads `Decision.counts`: the head is told them before training."""
 
     def forward(self, answer: Answer) -> Tensor:
         raise NotImplementedError

@@ -140,6 +140,14 @@ class MetadataEncoder:
         return cls(options, words)
 
 
+def alike(one: MetadataEncoder | None, other: MetadataEncoder | None) -> bool:
+    """Whether each input means the same in both; how they were learnt (`most_words`, `hide`) doesn't matter."""
+    if one is None or other is None:
+        return one is other
+    facts = [(e.options.date, e.options.place, e.options.categories, e.options.flags, dict(e.words)) for e in (one, other)]
+    return facts[0] == facts[1]
+
+
 _PLACE = ("decimalLatitude", "decimalLongitude")
 
 

@@ -1,6 +1,6 @@
 """Calibration: whether answers given with probability p are right in a share p of cases.
 
-Shapes: O observations, M bins that hold something.
+Shapes: O observations, K stored answers of each, the most probable first, M bins that hold something.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from taxakey.errors import BadInput
 
@@ -73,3 +73,32 @@ def negative_log_likelihood(true_probability_O: ArrayLike) -> float:
     if not len(true_probability_O):
         raise BadInput("no row to measure: no true taxon is one of the model's")
     return float(-np.log(np.maximum(true_probability_O, _SMALLEST)).mean())
+
+
+def brier(
+    probability_OK: NDArray[np.floating],
+    true_probability_O: ArrayLike,
+    tail_O: ArrayLike | None = None,
+    *,
+    tolerance: float = 0.0005,
+) -> float:
+    """Mean of the squared distance between the probabilities and the truth, summed over classes; 0 is perfect, 2 the worst.
+
+    true_probability_O: that of the true class, 0 where the model doesn't hold it. `tail_O` is what wasn't stored (None:
+    nothing): its squares sum to at most tail · (last stored), and half of that is added. Raises BadInput where this leaves
+    more than `tolerance` open (Brier, 1950).
+
+    >>> brier(np.array([[0.75, 0.25], [0.5, 0.5]]), [0.75, 0.5])
+    0.3125
+    """
+    true_probability_O = np.asarray(true_probability_O, dtype=np.float64)
+    if not len(true_probability_O):
+        raise BadInput("no row to measure: the part is empty")
+    squares_O = np.einsum("ok,ok->o", probability_OK, probability_OK, dtype=np.float64)
+    rest_O = np.zeros(1) if tail_O is None else np.asarray(tail_O) * np.asarray(probability_OK)[:, -1].astype(np.float64) / 2
+    if rest_O.mean() > tolerance:
+        raise BadInput(
+            f"the {np.shape(probability_OK)[1]} stored answers leave the Brier score open by ±{rest_O.mean():.2g}; "
+            "predict again with more stored answers"
+        )
+    return float((squares_O + rest_O + 1 - 2 * true_probability_O).mean())

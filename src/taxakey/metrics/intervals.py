@@ -68,6 +68,20 @@ def bootstrap(
     >>> bootstrap({"top_1": mean_of(right)}, 4, resamples=200)["top_1"]
     Interval(value=0.75, low=0.25, high=1.0, level=0.95, resamples=200)
     """
+    values, results = resample(statistics, observations, resamples=resamples, level=level, seed=seed)
+    intervals = {}
+    for name, value in values.items():
+        low, high = middle(results[name], level, value)
+        if name in centred:
+            low, high = np.clip(np.array([low, high]) + (value - np.nanmean(results[name])), 0, 1).tolist()
+        intervals[name] = Interval(value, low, high, level, resamples)
+    return intervals
+
+
+def resample(
+    statistics: Mapping[str, Statistic], observations: int, *, resamples: int, level: float, seed: int
+) -> tuple[dict[str, float], dict[str, Floats]]:
+    """Every figure of all observations, and its values in the resamples [R], the same resamples for all figures."""
     if observations < 1 or resamples < 2 or not 0 < level < 1:
         raise BadInput(
             f"a bootstrap of {observations} observations, {resamples} resamples at level {level}: "
@@ -82,16 +96,16 @@ def bootstrap(
         weights_RO = _resampled_weights(generator, min(chunk, resamples - start), observations)
         for name, statistic in statistics.items():
             drawn[name].append(statistic(weights_RO))
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    intervals = {}
-    for name, value in values.items():
-        results_R = np.concatenate(drawn[name])
-        defined_R = results_R[~np.isnan(results_R)]
-        low, high = np.quantile(defined_R, tails) if len(defined_R) else (value, value)
-        if name in centred:
-            low, high = np.clip([low, high] + (value - defined_R.mean()), 0, 1)
-        intervals[name] = Interval(value, float(low), float(high), level, resamples)
-    return intervals
+    return values, {name: np.concatenate(parts) for name, parts in drawn.items()}
+
+
+def middle(results_R: Floats, level: float, value: float) -> tuple[float, float]:
+    """The ends of the middle `level` of the defined results; `value` twice where none is defined."""
+    defined_R = results_R[~np.isnan(results_R)]
+    if not len(defined_R):
+        return value, value
+    low, high = np.quantile(defined_R, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def _resampled_weights(generator: np.random.Generator, resamples: int, observations: int) -> NDArray[np.floating]:
@@ -160,6 +174,15 @@ def macro_f1_of(true_O: Integers, predicted_O: Integers) -> Statistic:
         return _mean_where(2 * right_RL / np.maximum(either_RL, 1), either_RL > 0)
 
     return statistic
+
+
+def difference_of(second: Statistic, first: Statistic) -> Statistic:
+    """By how much the second is larger, in the same resamples of the same observations: a paired difference.
+
+    >>> float(difference_of(mean_of([1, 1]), mean_of([1, 0]))(np.array([[1, 3]]))[0])
+    0.75
+    """
+    return lambda weights_RO: second(weights_RO) - first(weights_RO)
 
 
 class _SumsByClass:

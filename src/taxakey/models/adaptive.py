@@ -114,13 +114,25 @@ class AdaptiveHead(Head):
         place_B = self.place_C[labels_B]
         cluster_B = torch.bucketize(place_B, self.first_J, right=True)  # 0: in the shortlist
         first_choice_B = torch.where(cluster_B == 0, place_B, self.cutoffs[0] + cluster_B - 1)
-        decisions = [Decision(self.softmax.head(z_Bd), first_choice_B)]
+        decisions = [Decision(self.softmax.head(z_Bd), first_choice_B, self._counts(0, self.softmax.head_size))]
         for j, (first, tail) in enumerate(zip(self.cutoffs, self.softmax.tail, strict=True), start=1):
             rows_R = (cluster_B == j).nonzero().flatten()
             if len(rows_R):
                 inside_B = torch.where(cluster_B == j, place_B - first, 0)
-                decisions.append(Decision(_padded(tail(z_Bd[rows_R]), rows_R, len(z_Bd)), inside_B))
+                logits_BK = _padded(tail(z_Bd[rows_R]), rows_R, len(z_Bd))
+                decisions.append(Decision(logits_BK, inside_B, self._counts(len(self.cutoffs) + first, logits_BK.shape[1])))
         return decisions
+
+    def counts_of_choices(self, counts_C: NDArray[np.integer]) -> NDArray[np.number]:
+        """Of the shortlist, of the clusters, then of the classes in the clusters, in the order of the places."""
+        by_place_C = np.empty(self.classes, dtype=np.int64)
+        by_place_C[self.place_C.cpu().numpy()] = counts_C
+        shortlist, behind = np.split(by_place_C, [self.cutoffs[0]])
+        starts_J = np.array(self.cutoffs) - self.cutoffs[0]
+        return np.concatenate([shortlist, np.add.reduceat(behind, starts_J), behind])
+
+    def _counts(self, first: int, choices: int) -> Tensor | None:
+        return None if self.counts is None else self.counts[first : first + choices]
 
     def forward(self, features_BD: Tensor) -> Tensor:
         """Log-probabilities [B, C], in class order: the same as torch's `log_prob`, which in half precision would round them."""

@@ -28,8 +28,8 @@ class BackboneOptions:
     """Which network computes features, from which weights, from what kind of picture.
 
     `weights`: "hub" (what timm downloads for that name), "none" (random), or a .safetensors or .pth file; `${NAME}` in it is
-    an environment variable. `arguments` go to `timm.create_model` (e.g. `pad_type: same`). The picture's facts (`image_size`,
-    `mean`, `std`, `interpolation`, `crop_pct`, `crop_mode`) default to what timm knows of the weights.
+    an environment variable. `arguments` go to `timm.create_model` (e.g. `pad_type: same`). The picture's facts (`image_size`: its
+    side, or height and width; `mean`, `std`, `interpolation`, `crop_pct`, `crop_mode`) default to what timm knows of the weights.
     `freeze_norm`: while the whole is trained, BatchNorm keeps the statistics it came with; for small batches, and for weights
     whose norms were folded into the convolutions (their stored statistics are no statistics of anything).
     `metadata_tokens`: a vision transformer is given the recipe's metadata as further tokens (models/metadata_vit.py).
@@ -38,7 +38,7 @@ class BackboneOptions:
     name: str = "mobilenetv3_small_100"
     weights: str = HUB
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    image_size: int | None = None
+    image_size: int | tuple[int, int] | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     interpolation: str | None = None
@@ -73,19 +73,22 @@ def with_metadata(features_BD: Tensor, metadata_BM: Tensor | None) -> Tensor:
 
 
 def build_backbone(options: BackboneOptions) -> nn.Module:
-    """The timm model without its classifier: pixels [B, 3, H, W] -> pooled features [B, D] (`num_features` is D).
+    """The timm model without its classifier: pixels [B, 3, H, W] -> pooled features [B, D] (`feature_width` is D).
 
-    Raises WeightsUnavailable when the weights can't be had, and BadRecipe when timm doesn't know the name.
+    A vision transformer for pictures of another size than its weights' gets their position embedding resampled, by timm.
+    Raises WeightsUnavailable when the weights can't be had, and BadRecipe when timm doesn't know the name, or can't make the
+    network for pictures of that size.
     """
     if not timm.is_model(options.name.split(".")[0]):
         near = timm.list_models(f"*{options.name.split('_')[0]}*")[:5]
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise BadRecipe(f"timm {timm.__version__} has no model named {options.name!r}{hint}")
     try:
-        bare = timm.create_model(options.name, pretrained=False, num_classes=0, **options.arguments)
-    except (RuntimeError, TypeError) as error:
+        bare = timm.create_model(options.name, pretrained=False, num_classes=0, **creation_arguments(options))
+    except (RuntimeError, TypeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BadRecipe(f"timm can't make {options.name!r} with {dict(options.arguments)} ({reason})") from error
+        raise BadRecipe(f"timm can't make {options.name!r} with {creation_arguments(options)} ({reason})") from error
+    _check_patches(options, bare)
     if options.weights == NO_WEIGHTS:
         return bare
     if options.weights == HUB:
@@ -93,12 +96,51 @@ def build_backbone(options: BackboneOptions) -> nn.Module:
     return _from_file(options, Path(options.weights), classifier_name(bare))
 
 
+def feature_width(backbone: nn.Module) -> int:
+    """D: how many features come out. Where a layer stands between pooling and classifier, it isn't timm's `num_features`."""
+    return int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
+
+
+def creation_arguments(options: BackboneOptions) -> dict[str, Any]:
+    """What `timm.create_model` is given: the options' arguments, and the pictures' size where a network is made for one size.
+
+    Such networks (most vision transformers) have weights for each place in the picture.
+    """
+    arguments, size = dict(options.arguments), picture_size(options)
+    config = timm.models.get_pretrained_cfg(options.name, allow_unregistered=True)
+    if size is None or config is None or not config.fixed_input_size or {"img_size", "dynamic_img_size"} & arguments.keys():
+        return arguments
+    return arguments if size == tuple(config.input_size[1:]) else {**arguments, "img_size": size}
+
+
+def picture_size(options: BackboneOptions) -> tuple[int, int] | None:
+    """Height and width that the options ask for, None for the weights' own."""
+    size = options.image_size if options.image_size is not None else options.arguments.get("img_size")
+    if size is None or isinstance(size, int):
+        return None if size is None else (size, size)
+    height, width = size
+    return height, width
+
+
+def _check_patches(options: BackboneOptions, backbone: nn.Module) -> None:
+    """timm would leave out the rows and columns that make no whole patch, and say nothing."""
+    size, patch = picture_size(options), getattr(getattr(backbone, "patch_embed", None), "patch_size", None)
+    if size is None or not isinstance(patch, tuple) or options.arguments.get("dynamic_img_pad"):
+        return
+    if any(edge % side for edge, side in zip(size, patch, strict=True)):
+        fitting = "×".join(str(max(1, round(edge / side)) * side) for edge, side in zip(size, patch, strict=True))
+        raise BadRecipe(
+            f"{options.name} cuts pictures into patches of {patch[0]}×{patch[1]}, and {size[0]}×{size[1]} isn't made of whole "
+            f"ones; say image_size {fitting}"
+        )
+
+
 def data_config(options: BackboneOptions, backbone: nn.Module) -> dict[str, Any]:
     """What the backbone expects of a picture, in timm's words (input_size, mean, std, interpolation, crop_pct, crop_mode)."""
     config = timm.data.resolve_data_config({}, model=backbone)
     given = {key: value for key, value in asdict(options).items() if key in config and value is not None}
-    if options.image_size is not None:
-        given["input_size"] = (3, options.image_size, options.image_size)
+    if (size := picture_size(options)) is not None:
+        given["input_size"] = (3, *size)
     return {**config, **given}
 
 
@@ -120,6 +162,8 @@ def state_hash(backbone: nn.Module) -> str:
 def _from_file(options: BackboneOptions, file: Path, classifier: str | None) -> nn.Module:
     if not file.is_file():
         raise WeightsUnavailable(f"{file}: no such file of weights; name one with --weights FILE, or say weights: none")
+    if _is_whole_model(file):
+        return _of_model(options, file)
     classes = _classes_in(file, classifier)
     try:
         # With the file's own number of classes timm loads strictly: a file of another architecture is an error, not noise.
@@ -128,12 +172,42 @@ def _from_file(options: BackboneOptions, file: Path, classifier: str | None) -> 
             pretrained=True,
             num_classes=classes,
             pretrained_cfg_overlay={"file": str(file), "num_classes": classes, "label_offset": 0, "custom_load": False},
-            **options.arguments,
+            **creation_arguments(options),
         )
     except (RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsUnavailable(f"{file}: these aren't weights of {options.name} ({reason})") from error
     backbone.reset_classifier(0)
+    return backbone
+
+
+_OURS = "taxakey_"
+"""How names begin, in a model that Taxakey wrote, that are no backbone's (training/checkpoint.py)."""
+
+
+def _is_whole_model(file: Path) -> bool:
+    """Whether the file also holds what timm can't know, such as a tree."""
+    if file.suffix != ".safetensors":
+        return False
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return any(name.startswith(_OURS) for name in opened.keys())  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise WeightsUnavailable(f"{file}: not a safetensors file ({error})") from None
+
+
+def _of_model(options: BackboneOptions, file: Path) -> nn.Module:
+    """The backbone of a model that Taxakey wrote."""
+    from safetensors.torch import load_file
+
+    backbone = timm.create_model(options.name, pretrained=False, num_classes=0, **options.arguments)
+    try:
+        backbone.load_state_dict({name: tensor for name, tensor in load_file(file).items() if not name.startswith(_OURS)})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsUnavailable(f"{file}: these aren't weights of {options.name} ({reason})") from error
     return backbone
 
 
@@ -162,7 +236,7 @@ def _from_hub(options: BackboneOptions, config: Mapping[str, Any]) -> nn.Module:
     if not _cached(config) and (reason := _unreachable(config)):
         raise WeightsUnavailable(f"the pretrained weights of {options.name} can't be downloaded ({reason}); {how}")
     try:
-        return timm.create_model(options.name, pretrained=True, num_classes=0, **options.arguments)
+        return timm.create_model(options.name, pretrained=True, num_classes=0, **creation_arguments(options))
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsUnavailable(f"the pretrained weights of {options.name} can't be loaded ({reason}); {how}") from error

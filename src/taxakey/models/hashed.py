@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from taxakey.errors import BadRecipe
 from taxakey.losses.decision import Decision
 from taxakey.models.heads import Bottleneck, Head
 
@@ -94,6 +95,12 @@ class HashedHead(Head):
         """The bucket of the true class, once per hash."""
         logits_BRK = self._logits(features_BD)
         return [Decision(logits_BRK[:, r], bucket_C[labels_B]) for r, bucket_C in enumerate(self.bucket_RC)]
+
+    def counts_of_choices(self, counts_C: NDArray[np.integer]) -> NDArray[np.number]:
+        raise BadRecipe(
+            "a hashed head chooses among buckets that hold rare and common classes together, so their counts of training images "
+            "say nothing; take another head, or a loss that needs none (cross_entropy, class_weighted, focal)"
+        )
 
     def forward(self, features_BD: Tensor) -> Tensor:
         log_p_BRK = self._logits(features_BD).float().log_softmax(2)

@@ -15,17 +15,14 @@ from numpy.typing import NDArray
 from taxakey.errors import BadRecipe
 from taxakey.models.adaptive import AdaptiveHead, AdaptiveOptions
 from taxakey.models.class_means import Discriminants, FeatureStatistics, related_means, start_from_means
+from taxakey.models.cosine import ArcFaceOptions, CosineHead, CosineOptions
 from taxakey.models.factorised import FactorisedHead, FactorisedOptions
 from taxakey.models.groupings import frequency_order, random_order, similar_groups, taxonomic_order
 from taxakey.models.hashed import HashedHead, HashedOptions
 from taxakey.models.heads import BottleneckHead, BottleneckOptions, Head, LinearHead, LinearOptions
 from taxakey.models.hierarchies import Hierarchy
-from taxakey.models.metadata import (
-    MetadataMLPHead,
-    MetadataMLPOptions,
-    MetadataTransformerHead,
-    MetadataTransformerOptions,
-)
+from taxakey.models.metadata import MetadataTransformerHead, MetadataTransformerOptions
+from taxakey.models.mlp import MlpHead, MlpOptions
 from taxakey.models.sampled import SampledHead, SampledOptions
 from taxakey.models.trees import TreeHead, TreeOptions
 from taxakey.taxonomy import Taxonomy
@@ -38,8 +35,10 @@ HeadOptions = (
     | AdaptiveOptions
     | HashedOptions
     | SampledOptions
-    | MetadataMLPOptions
+    | MlpOptions
     | MetadataTransformerOptions
+    | CosineOptions
+    | ArcFaceOptions
 )
 
 _CLUSTERED_IN = 32
@@ -118,10 +117,14 @@ def _random_head(
             )
         case SampledOptions():
             return SampledHead(in_features, classes, width=options.width, share=options.share, sparse=options.sparse)
-        case MetadataMLPOptions():
-            return MetadataMLPHead(in_features, classes, hidden=options.hidden, dropout=options.dropout)
+        case MlpOptions():
+            return MlpHead(in_features, classes, hidden=options.hidden, activation=options.activation, dropout=options.dropout)
         case MetadataTransformerOptions():
             return MetadataTransformerHead(in_features, classes, metadata, options)
+        case CosineOptions():
+            return CosineHead(in_features, classes, scale=options.scale)
+        case ArcFaceOptions():
+            return CosineHead(in_features, classes, scale=options.scale, margin=options.margin, centres=options.centres)
         case TreeOptions():
             hierarchy = hierarchy or build_hierarchy(options, taxonomy, facts)
             return TreeHead(in_features, hierarchy, width=options.width, activation=options.activation, sparse=options.sparse)

@@ -6,8 +6,10 @@ To add one: a subclass of `Head`, a frozen options class with a `kind`, a line i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,10 +42,38 @@ class Head(nn.Module):
     classes: int
     metadata: int = 0
     """How many of the features, the last ones, are metadata and no backbone's."""
+    class_rows: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """What a row means -> the tensor that has one row per class, in class order: so another head can go on from this one
+    (`models.remapping`). Empty where classes share weights."""
+    counts: Tensor | None
+    """Training images below each choice, where the head was told them; not stored with the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("counts", None, persistent=False)
+
+    @property
+    def flat(self) -> bool:
+        """Whether training makes one decision, among the scores of all classes."""
+        return type(self).decisions is Head.decisions
+
+    def set_counts(self, counts_C: NDArray[np.integer]) -> None:
+        """Tell the training images of each class [C], for losses that ask how many stand behind a choice.
+
+        Raises BadRecipe in a head whose choices have no counts that mean anything.
+        """
+        if len(counts_C) != self.classes:
+            raise ValueError(f"{len(counts_C)} counts for {self.classes} classes")
+        device = next(self.parameters()).device
+        self.counts = torch.as_tensor(self.counts_of_choices(counts_C), dtype=torch.float32, device=device)
+
+    def counts_of_choices(self, counts_C: NDArray[np.integer]) -> NDArray[np.number]:
+        """What `decisions` finds its decisions' counts in: by default those of the classes [C]."""
+        return counts_C
 
     def decisions(self, features_BD: Tensor, labels_B: Tensor) -> list[Decision]:
         """What training must get right, given the true classes [B]."""
-        return [Decision(self(features_BD), labels_B)]
+        return [Decision(self(features_BD), labels_B, self.counts)]
 
     def log_prob(self, features_BD: Tensor, labels_B: Tensor) -> Tensor:
         """Log-probability [B] of the given classes."""
@@ -134,8 +164,13 @@ class BottleneckOptions:
             raise ValueError("a start from class means needs activation: none")
 
 
+FLAT_ROWS = MappingProxyType({"weight": "linear.weight", "bias": "linear.bias"})
+
+
 class LinearHead(Head):
     """Dropout, then one linear layer: D·C + C parameters."""
+
+    class_rows = FLAT_ROWS
 
     def __init__(self, in_features: int, classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -155,6 +190,8 @@ class LinearHead(Head):
 
 class BottleneckHead(Head):
     """A linear layer on a bottleneck: D·d + d + d·C + C parameters."""
+
+    class_rows = FLAT_ROWS
 
     def __init__(self, in_features: int, classes: int, *, width: int = 128, activation: Activation = "none") -> None:
         super().__init__()

@@ -17,19 +17,7 @@ from torch import Tensor, nn
 
 from taxakey.errors import BadRecipe
 from taxakey.models.heads import Head
-
-
-@dataclass(frozen=True)
-class MetadataMLPOptions:
-    """Features and metadata side by side through one hidden layer."""
-
-    kind: Literal["metadata_mlp"] = "metadata_mlp"
-    hidden: int = 4096
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.hidden < 1 or not 0 <= self.dropout < 1:
-            raise ValueError("hidden must be at least 1, dropout at least 0 and below 1")
+from taxakey.models.mlp import SquaredReLU
 
 
 @dataclass(frozen=True)
@@ -64,28 +52,6 @@ class StarReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.scale * F.relu(x).square() + self.bias
-
-
-class SquaredReLU(nn.Module):
-    """relu(x)²."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x).square()
-
-
-class MetadataMLPHead(Head):
-    """(D + M)·hidden + hidden + hidden·C + C parameters: 11.2 M for 1,024 features, 1,717 classes and no metadata."""
-
-    def __init__(self, in_features: int, classes: int, *, hidden: int = 4096, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.in_features, self.classes = in_features, classes
-        self.layers = nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, classes))
-
-    def forward(self, features_BD: Tensor) -> Tensor:
-        return self.layers(features_BD)
-
-    def multiply_adds(self, *, training: bool) -> int:
-        return _products(self.layers)
 
 
 class MetadataTokens(nn.Module):

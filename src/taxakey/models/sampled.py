@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -51,6 +52,8 @@ class SampledHead(Head):
     Label smoothing spreads over the S choices. `log_prob`, `log_prob_all` and `forward` are those of the flat softmax.
     """
 
+    class_rows = MappingProxyType({"weight": "weight_Cd", "bias": "bias_C"})
+
     def __init__(self, in_features: int, classes: int, *, width: int = 128, share: float = 0.1, sparse: bool = False) -> None:
         super().__init__()
         if classes < 1:
@@ -72,7 +75,7 @@ class SampledHead(Head):
         logits_BS = nn.functional.linear(self.bottleneck(features_BD), weight_Sd, bias_S).float()
         if len(others_N):
             logits_BS[:, len(own_P) :] += math.log((self.classes - len(own_P)) / len(others_N))
-        return [Decision(logits_BS, column_B)]
+        return [Decision(logits_BS, column_B, None if self.counts is None else self.counts[rows_S])]
 
     def _sample_others(self, own_P: Tensor) -> Tensor:
         """`samples` classes [N] that aren't among the given ones (sorted, each once), or all where there are fewer."""

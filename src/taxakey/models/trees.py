@@ -123,7 +123,8 @@ class TreeHead(Head):
     def decisions(self, features_BD: Tensor, labels_B: Tensor) -> list[Decision]:
         z_Bd = self.bottleneck(features_BD)
         path_BL = self.path_CL[labels_B]
-        decisions = [Decision(self._top_logits(z_Bd), path_BL[:, 0])]
+        counts_T = None if self.counts is None else self.counts[: self.top]
+        decisions = [Decision(self._top_logits(z_Bd), path_BL[:, 0], counts_T)]
         if path_BL.shape[1] == 1:
             return decisions
         # The lower levels in one go, pairs level after level: a call each would cost more than what it computes.
@@ -140,8 +141,26 @@ class TreeHead(Head):
             # Where the path has ended there is nothing to decide: one column, right with certainty.
             first_column = torch.arange(logits_PF.shape[1], device=logits_PF.device) == 0
             logits_PF = logits_PF.masked_fill(ended_MB.flatten()[:, None] & first_column, 0)
-        levels = zip(logits_PF.unflatten(0, edge_MB.shape).unbind(), choice_MB.unbind(), self._widest[1:], strict=True)
-        return decisions + [Decision(logits_BF[:, :widest], choice_B) for logits_BF, choice_B, widest in levels]
+        levels = zip(logits_PF.unflatten(0, edge_MB.shape).unbind(), choice_MB.unbind(), first_MB, self._widest[1:], strict=True)
+        return decisions + [
+            Decision(logits_BF[:, :widest], choice_B, self._counts_from(first_B, widest))
+            for logits_BF, choice_B, first_B, widest in levels
+        ]
+
+    def counts_of_choices(self, counts_C: NDArray[np.integer]) -> NDArray[np.number]:
+        """Of the classes below each edge [E]."""
+        counts_E = np.zeros(self.hierarchy.edges)
+        for edge_C in self.hierarchy.path_CL.T:
+            reached_C = edge_C >= 0
+            counts_E += np.bincount(edge_C[reached_C], weights=counts_C[reached_C], minlength=len(counts_E))
+        return counts_E
+
+    def _counts_from(self, first_B: Tensor, width: int) -> Tensor | None:
+        """Of the edges from each image's first on [B, F]; behind its node's they are others', and masked."""
+        if self.counts is None:
+            return None
+        edge_BF = first_B[:, None] + torch.arange(width, device=first_B.device)
+        return self.counts[edge_BF.clamp_(max=len(self.counts) - 1)]
 
     def forward(self, features_BD: Tensor) -> Tensor:
         """Joint log-probabilities [B, C], in class order, float32 (float64 stays)."""

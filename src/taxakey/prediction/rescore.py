@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import sparse
 
+from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_parquet
 from taxakey.errors import BadInput
 from taxakey.predictions import Predictions, Truth
 from taxakey.records.naming.name_drift import Drift
@@ -72,7 +74,7 @@ def _links(old: Taxonomy, drift: Drift, undecided: str) -> dict[str, dict[str, f
     if split and undecided == "refuse":
         raise BadInput(
             f"{len(split)} classes were split (first: {split[0]} into {', '.join(links[split[0]])}), and names alone can't say "
-            "how; give records to weigh_splits, or choose undecided='heir'"
+            "how; name records that do (--records), or let each go to its heir (--heir)"
         )
     for name in split:
         links[name] = {heirs[name]: 1.0} if name in heirs else {name: 1.0}
@@ -106,13 +108,6 @@ def rescore_probabilities(probabilities_OC: NDArray[np.floating], translation: T
     return np.asarray(probabilities_OC @ translation.weights_CN)
 
 
-def rescore_log_probabilities(logs_OC: NDArray[np.floating], translation: Translation) -> NDArray[np.floating]:
-    """The same for log-probabilities (or raw scores): log of the sum of exponentials, -inf where nothing leads to a class."""
-    top_O = logs_OC.max(axis=1, keepdims=True)
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(rescore_probabilities(np.exp(logs_OC - top_O), translation)) + top_O)
-
-
 def rescore_predictions(predictions: Predictions, translation: Translation) -> Predictions:
     """Stored predictions under the new names, with the new taxonomy's fingerprint.
 
@@ -128,6 +123,32 @@ def rescore_predictions(predictions: Predictions, translation: Translation) -> P
     ]
     k = min(_distinct_answers(part, translation) for part in parts)
     return Predictions.concat([_rescored(part, translation, k) for part in parts])
+
+
+def write_rescored(folder: Path, out: Path, translation: Translation, inputs: Mapping[str, str]) -> Manifest:
+    """Write the artifact "predictions" of those in `folder` under the new names; `inputs`: hashes of what the translation is
+    from.
+
+    Their dataset and their run bear the old names, so the new manifest doesn't name them.
+    """
+    given = read_manifest(folder, "predictions")
+    recipe = {"part": given.recipe.get("part", ""), "taxonomy": translation.new.fingerprint}
+    plan = Plan("predictions", {"predictions": hash_of(folder), **inputs}, recipe)
+    if start(out, plan) == "finished":
+        return read_manifest(out, "predictions")
+    counts = {}
+    for level in ("observations", "images"):
+        found = rescore_predictions(Predictions.read(folder / f"{level}.parquet"), translation)
+        found.write(out / f"{level}.parquet")
+        counts[level] = len(found)
+    write_parquet(out / "taxonomy.parquet", translation.new.table)
+    notes = (*given.notes, _note(translation))
+    return finish(out, plan, counts=counts, taxonomy=translation.new.fingerprint, notes=notes)
+
+
+def _note(translation: Translation) -> str:
+    left = f"; {len(translation.left):,} of them aren't decided there and keep their name" if translation.left else ""
+    return f"Predicted as {len(translation.old):,} classes and put under the names of a newer checklist{left}."
 
 
 def _distinct_answers(part: Predictions, translation: Translation) -> int:

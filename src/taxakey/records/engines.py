@@ -97,13 +97,18 @@ class DuckDBEngine:
         self._connection.close()
 
 
+def spark_session() -> Any:
+    """The session that the usual settings (spark-submit, SPARK_CONF_DIR, SPARK_REMOTE) describe; a local one by default."""
+    from pyspark.sql import SparkSession
+
+    return SparkSession.builder.appName("taxakey").getOrCreate()
+
+
 class SparkEngine:
-    """On the session that the usual settings (spark-submit, SPARK_CONF_DIR, SPARK_REMOTE) describe; a local one by default."""
+    """On `spark_session`."""
 
     def __init__(self) -> None:
-        from pyspark.sql import SparkSession
-
-        self._session: Any = SparkSession.builder.appName("taxakey").getOrCreate()
+        self._session = spark_session()
         self._session.conf.set("spark.sql.ansi.enabled", "true")
         self._session.conf.set("spark.sql.ansi.doubleQuotedIdentifiers", "true")
         self._kept: list[Any] = []

@@ -2,7 +2,7 @@
 
 Beside the files of any records: flow.json (rows after each rule, and what it dropped), dropped.parquet (every row that was
 dropped, and why), counts.parquet (pictures by accepted name, host and reason), hosts.csv (where hosts were chosen), split.parquet
-(group, part, half and fold of each picture, where it was split).
+(see `parted.py`, where it was split).
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_json, write_parquet
+from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_parquet
 from taxakey.records.coverage import write_csv
 from taxakey.records.engines import EngineName, open_engine
-from taxakey.records.selection import Selection, SelectionOptions, Step, select
-from taxakey.records.splits import SplitOptions, assign, with_split
-from taxakey.records.table import Observations
+from taxakey.records.flow import write_flow
+from taxakey.records.parted import write_parts
+from taxakey.records.selection import Selection, SelectionOptions, select
+from taxakey.records.splits import SplitOptions
+from taxakey.records.table import Observations, read_partial
 
 
 def write_selection(
@@ -41,7 +42,7 @@ def write_selection(
 ) -> Manifest:
     """Select from the artifacts "records" in `folders` into `out`, an artifact "records" again; with `split_options`, split too.
 
-    `names`, `inspection`: see `selection.select`; `paths`: image_id and path of pictures that were fetched; `joined`: see
+    `names`, `inspection`: see `selection.select`; `paths`: see `Observations.with_paths`; `joined`: see
     `splits.assign`; `inputs`: hashes of what these were made from. The engine changes no row, and so isn't part of the plan.
     """
     hashes = {f"records {number}": hash_of(folder) for number, folder in enumerate(folders, 1)} | dict(inputs or {})
@@ -55,24 +56,16 @@ def write_selection(
         selection = select(opened, options, names=names, inspection=inspection, dropped=aside)
     _replace(aside, out / "dropped.parquet")
     shutil.rmtree(out / "spill", ignore_errors=True)  # DuckDB makes it when memory runs out
-    table = selection.table if paths is None else _with_paths(selection.table, paths)
-    observations = Observations(table, _rejected(folders), selection.repaired)
-    counts = {}
+    partial = pa.concat_tables(list(map(read_partial, folders)))
+    observations = Observations(selection.table, _rejected(folders), selection.repaired, partial)
+    if paths is not None:
+        observations = observations.with_paths(paths)
+    counts: dict[str, int] = {}
     if split_options is not None:
-        assigned = assign(observations, split_options, joined=joined)
-        write_parquet(out / "split.parquet", assigned.table)
-        observations = with_split(observations, assigned.table["split"])
-        counts = {f"split: {fact}": number for fact, number in assigned.counts.items()}
+        observations, counts = write_parts(out, observations, split_options, joined)
     _write_tables(out, selection, observations)
     counts |= observations.counts() | {f"step: {step.step}": step.kept for step in selection.flow}
     return finish(out, plan, counts=counts)
-
-
-def _with_paths(table: pa.Table, paths: pa.Table) -> pa.Table:
-    """A fetched file goes before the path that a record has."""
-    fetched = paths["path"].combine_chunks().take(pc.index_in(table["image_id"], paths["image_id"].combine_chunks()))
-    column = table.schema.get_field_index("path")
-    return table.set_column(column, table.schema.field(column), pc.coalesce(fetched, table["path"]))
 
 
 def _replace(written: Path, place: Path) -> None:
@@ -89,20 +82,11 @@ def _rejected(folders: Iterable[Path]) -> pa.Table:
 def _write_tables(out: Path, selection: Selection, observations: Observations) -> None:
     write_parquet(out / "observations.parquet", observations.table)
     write_parquet(out / "rejected.parquet", observations.rejected)
+    observations.write_partial(out)
     write_parquet(out / "counts.parquet", selection.counts)
-    write_json(out / "flow.json", [asdict(step) for step in selection.flow])
+    write_flow(out / "flow.json", selection.flow)
     if selection.hosts is not None:
         write_csv(out / "hosts.csv", selection.hosts.table())
-
-
-def flow_lines(flow: Sequence[Step] | Sequence[Mapping[str, Any]]) -> list[str]:
-    """The account for people: a line a step, and one for each reason of dropping."""
-    lines = []
-    for step in flow:
-        told = asdict(step) if isinstance(step, Step) else step
-        lines.append(f"{told['kept']:>12,}  {told['step']}")
-        lines += [f"{-number:>12,}    {reason}" for reason, number in told["dropped"].items()]
-    return lines
 
 
 def _plain(value: Any) -> Any:

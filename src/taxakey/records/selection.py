@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from taxakey.errors import BadInput, BadRecords
 from taxakey.records.engines import Engine
+from taxakey.records.flow import Step
 from taxakey.records.hosts import Choice, HostOptions, choose_hosts
 from taxakey.records.licences import CODES, licence_code
 from taxakey.records.naming.delivered_names import DELIVERED
@@ -59,6 +61,8 @@ class SelectionOptions:
     least: Mapping[str, float] = field(default_factory=dict)
     """Lower bounds of figures of the inspection, such as {"sharpness": 0.01}."""
     most: Mapping[str, float] = field(default_factory=dict)
+    duplicates: Literal["near", "exact", "keep"] = "near"
+    """Where pictures were inspected: one of each group of such duplicates stays, or (keep) all do."""
 
     def __post_init__(self) -> None:
         if self.min_images < 1 or self.max_images < self.min_images:
@@ -67,15 +71,8 @@ class SelectionOptions:
             )
         if unknown := sorted(set(self.licences) - set(CODES)):
             raise BadInput(f"licences: {unknown[0]!r} is no code of a licence; one of {', '.join(CODES)}")
-
-
-@dataclass(frozen=True)
-class Step:
-    """Rows that a step left, and those that it dropped by reason."""
-
-    step: str
-    kept: int
-    dropped: Mapping[str, int]
+        if self.duplicates not in ("near", "exact", "keep"):
+            raise BadInput(f"duplicates {self.duplicates!r}: near, exact or keep")
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +114,12 @@ def select(
     """Select from the engine's table "observations", which has the columns of `table.SCHEMA`.
 
     `names`: columns of `NAMES`; without it, names count as accepted. `inspection`: a row a picture with image_id, failure,
-    duplicate_group (null: has none) and the figures that `options` bound. `dropped`: file for the other rows, with reasons.
-    Raises BadInput for a figure that isn't in the inspection, BadRecords where two rows share an image_id.
+    near_group or exact_group (null: has no duplicate) and the figures that `options` bound. `dropped`: file for the other rows,
+    with reasons. Raises BadInput for a figure that isn't in the inspection or has a bound without one, BadRecords where two rows
+    share an image_id.
     """
+    if inspection is None and (figures := [*options.least, *options.most]):
+        raise BadInput(f"{figures[0]} has a bound and nobody has looked at the pictures; give their inspection (taxakey inspect)")
     year = datetime.now(UTC).year
     rules = _register_rules(engine, options, names, inspection, year)
     engine.view("named", _named(names is not None))
@@ -190,9 +190,8 @@ def _register_rules(
 
 
 def _rules_of_pictures(engine: Engine, options: SelectionOptions, inspection: pa.Table) -> list[_Rule]:
-    if lacking := sorted(
-        {"image_id", "failure", "duplicate_group", *options.least, *options.most} - set(inspection.column_names)
-    ):
+    needed = {"image_id", "failure", *_group_column(options), *options.least, *options.most}
+    if lacking := sorted(needed - set(inspection.column_names)):
         raise BadInput(f"the inspection has no column {lacking[0]!r}; it has {', '.join(inspection.column_names)}")
     engine.register("inspection", inspection)
     rules = [
@@ -205,6 +204,11 @@ def _rules_of_pictures(engine: Engine, options: SelectionOptions, inspection: pa
         for figure, bound in bounds.items():
             rules.append(_Rule(figure, f"i.{_quoted(figure)} {sign} {float(bound)!r}", f"'{figure} {word} {bound}'"))
     return rules
+
+
+def _group_column(options: SelectionOptions) -> tuple[str, ...]:
+    """The inspection's column of duplicates, if any."""
+    return () if options.duplicates == "keep" else (f"{options.duplicates}_group",)
 
 
 def _without_homonyms(names: pa.Table) -> pa.Table:
@@ -280,7 +284,8 @@ def _ruled(rules: Sequence[_Rule], options: SelectionOptions, *, with_inspection
     cases = " ".join(f"when {rule.condition} then {rule.reason}" for rule in rules)
     dropped = f"case {cases} end" if rules else "cast(null as string)"
     host = _HOST if options.hosts else "''"
-    group = ", i.duplicate_group" if with_inspection else ""
+    group = next((f"i.{name}" for name in _group_column(options)), "cast(null as string)")
+    group = f", {group} as duplicate_group" if with_inspection else ""
     draw = f"concat(md5(concat(o.image_id, ':{int(options.seed)}')), o.image_id) as draw"
     joins = " ".join(rule.join for rule in rules)
     return f"select {_ROW}, o.accepted, {host} as host, {draw}, {dropped} as dropped{group} from named o {joins}"

@@ -53,8 +53,9 @@ class SplitOptions:
 
     `by`: observation, specimen, institution, place and date, or a column of the records; `cell_degrees`: edge of a place.
     `halves`: the groups in test are dealt to a public and a private half. `folds`: k, the groups without a given split are
-    dealt to k folds. `held_out`: the institutionCode whose pictures are the test part, all of them and, but for given ones,
-    no others.
+    dealt to k folds; `fold`: the number, from 0, of the one that is test, the next one (from the last to the first) being
+    validation and the others train. `held_out`: the institutionCode whose pictures are the test part, all of them and, but for
+    given ones, no others.
     """
 
     train: float = 0.7
@@ -67,6 +68,7 @@ class SplitOptions:
     cell_degrees: float = CELL_DEGREES
     halves: bool = False
     folds: int = 0
+    fold: int | None = None
     held_out: str | None = None
 
     def __post_init__(self) -> None:
@@ -79,6 +81,10 @@ class SplitOptions:
             raise BadInput(f"a cell of {self.cell_degrees} degrees is none; choose one above 0, such as {CELL_DEGREES}")
         if self.folds < 0 or self.folds == 1:
             raise BadInput(f"{self.folds} folds; choose 2 or more, or 0 for none")
+        if self.fold is not None and not (self.folds >= 3 and 0 <= self.fold < self.folds):
+            raise BadInput(f"fold {self.fold} of {self.folds} can't be used; 3 or more folds are needed, counted from 0")
+        if self.fold is not None and self.held_out is not None:
+            raise BadInput(f"fold {self.fold} and the institution {self.held_out!r} can't both be the test part; choose one")
         if self.held_out is not None and self.train == 0:
             raise BadInput("an institution is held out and the share of train is 0; nothing would be left to train on")
 
@@ -112,7 +118,8 @@ def assign(observations: Observations, options: SplitOptions | None = None, *, j
     A class of n groups without a given split sends round(n · test) to test, halves up, but at least `min_test` from
     `min_test_from` on, and round(n · validation) to validation; one always stays in train. Pictures without a split follow
     those of their group that have one; where these disagree, test counts before validation before train. `joined`: further
-    groups (image_id, group), say of duplicates. Raises BadInput for an unknown column or institution.
+    groups (image_id, group), say of duplicates. Raises BadInput for an unknown column or institution, and for more folds than
+    groups.
     """
     options = options or SplitOptions()
     table = observations.table
@@ -123,32 +130,20 @@ def assign(observations: Observations, options: SplitOptions | None = None, *, j
         given_N[_held_out(table, group_N, options.held_out)[group_N]] = _TEST
     side_G = np.full(len(names), -1, dtype=np.int64)
     np.maximum.at(side_G, group_N, given_N)
-    free_G = side_G < 0
+    free = np.flatnonzero(side_G < 0)
     _deal(side_G, members, names, options)
+    fold_G = _folds(free, members, names, options)
+    if options.fold is not None:
+        side_G[free] = _sides_of_folds(fold_G[free], options)
     side_N = np.where(given_N >= 0, given_N, side_G[group_N])
     columns = {
         "image_id": table["image_id"],
         "group": pa.array(names, pa.string()).take(pa.array(group_N)),
         "split": pa.array(SPLITS, pa.string()).take(pa.array(side_N)),
         "half": _halves(group_N, side_N, members, names, options),
-        "fold": _folds(group_N, free_G, members, names, options),
+        "fold": pa.array(fold_G[group_N], pa.int32(), mask=fold_G[group_N] < 0),
     }
     return Assignment(pa.table(columns, schema=ASSIGNMENT), _counts(group_N, given_N, side_G, members, options))
-
-
-def use_fold(observations: Observations, assignment: pa.Table, fold: int) -> Observations:
-    """The pictures with fold number `fold` as test, the next one (from the last to the first) as validation, the others as
-    train.
-
-    Pictures without a fold keep the split of the assignment. Raises BadInput where there is no such fold, or only two of
-    them: then nothing would be left to train on.
-    """
-    numbers = assignment["fold"]
-    folds = (pc.max(numbers).as_py() or 0) + 1
-    if folds < 3 or not 0 <= fold < folds:
-        raise BadInput(f"fold {fold} of {folds} can't be used; 3 or more folds are needed (option folds), counted from 0")
-    side = pc.if_else(pc.equal(numbers, fold), "test", pc.if_else(pc.equal(numbers, (fold + 1) % folds), "validation", "train"))
-    return with_split(observations, pc.coalesce(side, assignment["split"]))
 
 
 def with_split(observations: Observations, sides: pa.ChunkedArray) -> Observations:
@@ -307,13 +302,20 @@ def _halves(group_N: Integers, side_N: Integers, members: _Members, names: list[
     return pa.array(HALVES, pa.string()).take(pa.array(half_G[group_N], mask=side_N != _TEST))
 
 
-def _folds(group_N: Integers, free_G: NDArray[np.bool_], members: _Members, names: list[str], options: SplitOptions) -> pa.Array:
-    if not options.folds:
-        return pa.nulls(len(group_N), pa.int32())
+def _folds(free: Integers, members: _Members, names: list[str], options: SplitOptions) -> Integers:
+    """Fold of each group [G], −1 of those that aren't `free`, and of all where none are asked for."""
     fold_G = np.full(len(names), -1, dtype=np.int64)
-    rows = np.flatnonzero(free_G)
-    fold_G[rows] = _in_turn(rows, members, names, options.seed, ":fold", options.folds)
-    return pa.array(fold_G[group_N], pa.int32(), mask=fold_G[group_N] < 0)
+    if options.folds > len(free):
+        raise BadInput(f"{options.folds} folds of {len(free)} groups without a given part; ask for fewer")
+    if options.folds:
+        fold_G[free] = _in_turn(free, members, names, options.seed, ":fold", options.folds)
+    return fold_G
+
+
+def _sides_of_folds(fold_F: Integers, options: SplitOptions) -> Integers:
+    assert options.fold is not None
+    following = (options.fold + 1) % options.folds
+    return np.where(fold_F == options.fold, _TEST, np.where(fold_F == following, _VALIDATION, _TRAIN))
 
 
 def _counts(group_N: Integers, given_N: Integers, side_G: Integers, members: _Members, options: SplitOptions) -> dict[str, int]:

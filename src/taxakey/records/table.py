@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ canonical, WITHOUT its author; `metasubstrate`: a coarser class of substrates, a
 REJECTED = pa.schema([(name, pa.string()) for name in ("occurrenceID", "image_id", "scientificName", "reason", "detail")])
 
 NOT_TO_SPECIES = "not identified to species"
+PARTIAL_RANKS = ("genus", "family")
+"""Ranks to which a record must be known at least, to be of use in training without a species."""
 SPLITS = ("train", "validation", "test")
 _SPLIT_ALIASES = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train", "testing": "test"}
 
@@ -74,6 +76,10 @@ RANKS_ABOVE_SPECIES = (
     "genus", "subgenus", "section", "series", "tribe", "subtribe", "subfamily", "family", "superfamily", "suborder", "order",
     "subclass", "class", "subphylum", "phylum", "division", "subkingdom", "kingdom", "domain",
 )  # fmt: skip
+
+_ABOVE_GENUS = RANKS_ABOVE_SPECIES[RANKS_ABOVE_SPECIES.index("tribe") :]
+_ABOVE_FAMILY = RANKS_ABOVE_SPECIES[RANKS_ABOVE_SPECIES.index("superfamily") :]
+PARTIAL_FILE = "partial.parquet"
 
 _JUDGED = ("occurrenceID", "image_id", "path", "identifier", "scientificName", "taxonRank", "split")
 _REPAIRED = ("eventDate", "year", "month", "day", "decimalLatitude", "decimalLongitude", "poisonous")
@@ -88,12 +94,14 @@ class Observations:
     """Records that were checked once at the door.
 
     `table` has the columns of `SCHEMA`, one row a picture; `rejected` those of `REJECTED`, one row for each row that was refused;
-    `repaired` counts values that were set to null because they couldn't be true, by what they were.
+    `repaired` counts values that were set to null because they couldn't be true, by what they were. `partial`, like `table`: the
+    rows among the refused whose only fault is that they are known to genus or family; scientificName is that taxon.
     """
 
     table: pa.Table
     rejected: pa.Table
     repaired: Mapping[str, int] = field(default_factory=dict)
+    partial: pa.Table = field(default_factory=SCHEMA.empty_table)
 
     @classmethod
     def from_table(cls, table: pa.Table, *, reason: pa.Array | None = None, detail: pa.Array | None = None) -> Observations:
@@ -110,6 +118,7 @@ class Observations:
         found = _Faults(table.num_rows, reason, detail)
         _find_faults(judged, found)
         good = found.none()
+        partial = cls._known_above_species(table, judged, found)
         measured = {name: _text(_column(table, name)) for name in _REPAIRED}
         repaired = _repair(measured)
         rejected = pa.table(
@@ -120,14 +129,42 @@ class Observations:
             done = judged.pop(field_.name, None) if field_.name in judged else measured.pop(field_.name, None)
             column = _text(_column(table, field_.name).filter(good)) if done is None else done.filter(good)
             kept.append(_whole(column.cast(field_.type)))
-        return cls(pa.table(kept, schema=SCHEMA), rejected.combine_chunks(), repaired)
+        return cls(pa.table(kept, schema=SCHEMA), rejected.combine_chunks(), repaired, partial)
+
+    @classmethod
+    def _known_above_species(cls, table: pa.Table, judged: Mapping[str, Any], found: _Faults) -> pa.Table:
+        """Rows refused for their rank, under the name of their genus or family, as far as nothing else is wrong with them."""
+        refused = pc.fill_null(pc.equal(found.reason, NOT_TO_SPECIES), False)
+        rank = pc.utf8_lower(judged["taxonRank"])
+        parents = {name: _text(_column(table, name)) for name in PARTIAL_RANKS}
+        genus = pc.if_else(pc.is_in(rank, pa.array(_ABOVE_GENUS)), None, parents["genus"])
+        genus = pc.coalesce(genus, pc.if_else(pc.equal(rank, "genus"), judged["scientificName"], None))
+        family = pc.if_else(pc.is_in(rank, pa.array(_ABOVE_FAMILY)), None, parents["family"])
+        family = pc.coalesce(family, pc.if_else(pc.equal(rank, "family"), judged["scientificName"], None))
+        taxon = pc.coalesce(genus, family)
+        kept = pc.and_(refused, pc.is_valid(taxon))
+        if not pc.any(kept).as_py():
+            return SCHEMA.empty_table()
+        rows = table.filter(kept)
+        for name, column in {"scientificName": taxon, "genus": genus, "family": family, "taxonRank": None}.items():
+            values = pa.nulls(rows.num_rows, pa.string()) if column is None else column.filter(kept)
+            place = rows.schema.get_field_index(name)
+            rows = rows.append_column(name, values) if place < 0 else rows.set_column(place, name, values)
+        good = cls.from_table(rows).table  # ids, pictures and splits are judged like those of any other row
+        good = good.filter(pc.fill_null(pc.equal(good["split"], "train"), True))  # what a source keeps for a test stays unseen
+        known = pc.if_else(pc.is_valid(good["genus"]), "genus", "family")
+        return good.set_column(good.schema.get_field_index("taxonRank"), SCHEMA.field("taxonRank"), known)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def replace(self, table: pa.Table) -> Observations:
         """The same rejections with another, already valid table."""
-        return Observations(table, self.rejected, self.repaired)
+        return replace(self, table=table)
+
+    def with_paths(self, paths: pa.Table) -> Observations:
+        """With the files of `paths` (image_id, path; null: none), which go before the paths that the records have."""
+        return replace(self, table=_with_paths(self.table, paths), partial=_with_paths(self.partial, paths))
 
     def reject(self, bad: pa.Array, reason: str, detail: str) -> Observations:
         """Move the rows where the mask `bad` [N] is true to `rejected`."""
@@ -135,14 +172,14 @@ class Observations:
         texts = [pa.array([text] * rows.num_rows, pa.string()) for text in (reason, detail)]
         moved = pa.table([*rows.columns, *texts], schema=REJECTED)
         kept = self.table.filter(pc.invert(bad)).combine_chunks()
-        return Observations(kept, pa.concat_tables([self.rejected, moved]).combine_chunks(), self.repaired)
+        return replace(self, table=kept, rejected=pa.concat_tables([self.rejected, moved]).combine_chunks())
 
     def add_rejected(self, reason: str, details: Sequence[str]) -> Observations:
         """Note lines or files of the source that never became rows."""
         nothing = pa.nulls(len(details), pa.string())
         texts = pa.array([reason] * len(details), pa.string()), pa.array([text[:200] for text in details], pa.string())
         lines = pa.table([nothing, nothing, nothing, *texts], schema=REJECTED)
-        return Observations(self.table, pa.concat_tables([self.rejected, lines]).combine_chunks(), self.repaired)
+        return replace(self, rejected=pa.concat_tables([self.rejected, lines]).combine_chunks())
 
     def counts(self) -> dict[str, int]:
         """What the manifest says: images, observations, species, images per split, rejected rows by reason, repaired values."""
@@ -154,6 +191,9 @@ class Observations:
         counts |= {split: pc.sum(pc.equal(self.table["split"], split)).as_py() or 0 for split in SPLITS}
         counts["rejected"] = self.rejected.num_rows
         counts |= {f"rejected: {reason}": number for reason, number in self.rejections().items()}
+        for rank in PARTIAL_RANKS:
+            if number := pc.sum(pc.equal(self.partial["taxonRank"], rank)).as_py():
+                counts[f"known above species: to {rank}"] = number
         return counts | {f"repaired: {fact}": number for fact, number in self.repaired.items()}
 
     def rejections(self) -> dict[str, int]:
@@ -162,13 +202,19 @@ class Observations:
         return {pair["values"]: pair["counts"] for pair in sorted(pairs, key=lambda pair: (-pair["counts"], pair["values"]))}
 
     def write(self, folder: Path | str, plan: Plan) -> Manifest:
-        """Write the artifact "records": observations.parquet, rejected.parquet and the manifest."""
+        """Write the artifact "records": observations.parquet, rejected.parquet, partial.parquet (if any), the manifest."""
         folder = Path(folder)
         if start(folder, plan) == "finished":
             return read_manifest(folder, "records")
         write_parquet(folder / "observations.parquet", self.table)
         write_parquet(folder / "rejected.parquet", self.rejected)
+        self.write_partial(folder)
         return finish(folder, plan, counts=self.counts())
+
+    def write_partial(self, folder: Path) -> None:
+        """Write partial.parquet, where there is something for it."""
+        if self.partial.num_rows:
+            write_parquet(folder / PARTIAL_FILE, self.partial)
 
     @classmethod
     def read(cls, folder: Path | str) -> Observations:
@@ -186,7 +232,13 @@ class Observations:
             if missing := [column for column in schema.names if column not in table.column_names]:
                 raise BadRecords(f"{folder / name}: lacks the columns {', '.join(missing)}; write the records again")
             tables.append(table.select(schema.names).cast(schema))
-        return cls(tables[0], tables[1], repaired)
+        return cls(tables[0], tables[1], repaired, read_partial(folder))
+
+
+def read_partial(folder: Path) -> pa.Table:
+    """What `Observations.write_partial` wrote into a folder of records, or no rows."""
+    file = folder / PARTIAL_FILE
+    return pq.read_table(file, columns=SCHEMA.names).cast(SCHEMA) if file.is_file() else SCHEMA.empty_table()
 
 
 # ---- casting: every column arrives as text or as its own type and is text until the end ----
@@ -196,6 +248,13 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray:
     if name in table.column_names:
         return table.column(name)
     return pa.chunked_array([pa.nulls(table.num_rows, pa.string())])
+
+
+def _with_paths(rows: pa.Table, paths: pa.Table) -> pa.Table:
+    row_N = pc.index_in(rows["image_id"], paths["image_id"].combine_chunks())
+    found = pc.coalesce(paths["path"].cast(pa.string()).take(row_N), rows["path"])
+    column = rows.schema.get_field_index("path")
+    return rows.set_column(column, rows.schema.field(column), found)
 
 
 def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -13,8 +13,9 @@ from taxakey import __version__
 from taxakey.dataset.build import PARTS
 from taxakey.dataset.publishing.citation import CitationOptions, citation_text
 from taxakey.dataset.reader import Dataset
+from taxakey.records.flow import Step
 from taxakey.report.exploration import cumulative_tenths
-from taxakey.report.flow import Step, flow_table
+from taxakey.report.flow import flow_table
 from taxakey.report.markdown import escape, table
 from taxakey.report.wording import counted
 

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -19,6 +18,7 @@ from taxakey.records.table import SPLITS
 from taxakey.report.exploration import Exploration, Group, explore
 from taxakey.report.exploration_charts import SCALE, Chart, charts, odd_years, to_png
 from taxakey.report.exploration_sources import Explored, open_explored
+from taxakey.report.templates import jpeg_address, template
 from taxakey.report.thumbnails import SampleOptions, Samples, draw_samples
 from taxakey.report.wording import counted, percent
 
@@ -51,21 +51,9 @@ def to_html(explored: Explored, found: Exploration, drawn: Mapping[str, Chart], 
 
     The page's content security policy names its two scripts by hash and allows no other, nor any address.
     """
-    environment = Environment(
-        loader=PackageLoader("taxakey", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "number": "{:,}".format,
-        "embedded": _embedded,
-        "picture": lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}",
-    }
-    environment.globals["policy"] = _policy
-    return environment.get_template("exploration.html").render(
+    page = template("exploration.html", percent=percent, number="{:,}".format, embedded=_embedded, picture=jpeg_address)
+    return page.render(
+        policy=_policy,
         explored=explored,
         found=found,
         charts=drawn,

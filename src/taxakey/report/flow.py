@@ -3,61 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
-from taxakey.artifacts import read_json
-from taxakey.errors import BadInput
+from taxakey.records.flow import Step
 from taxakey.report.markdown import escape, table
 from taxakey.report.plots import AMBER, GREEN, GREY, INK
 
 _WIDTH, _BOX, _GAP, _LINE = 760, 320, 26, 18
-
-
-@dataclass(frozen=True)
-class Step:
-    """`kept`: rows left after the step; `dropped`: how many it took away, by reason."""
-
-    step: str
-    kept: int
-    dropped: Mapping[str, int]
-
-
-def read_flow(path: Path | str) -> tuple[Step, ...]:
-    """Read `flow.json`, a list of {"step", "kept", "dropped": {reason: number}}.
-
-    Raises BadInput where it isn't one, or where a step's numbers don't add up: what the step before kept must be what this one
-    kept and dropped.
-    """
-    path = Path(path)
-    steps = tuple(_step(entry, path) for entry in _entries(read_json(path), path))
-    for before, after in pairwise(steps):
-        if before.kept != after.kept + sum(after.dropped.values()):
-            raise BadInput(
-                f"{path}: the step {before.step!r} kept {before.kept:,}, but {after.step!r} accounts for "
-                f"{after.kept + sum(after.dropped.values()):,} (kept {after.kept:,}); write the selection again"
-            )
-    return steps
-
-
-def _entries(content: Any, path: Path) -> list[Any]:
-    if not isinstance(content, list) or not content:
-        raise BadInput(f"{path}: not a list of steps; write the selection again")
-    return content
-
-
-def _step(entry: Any, path: Path) -> Step:
-    try:
-        step = Step(str(entry["step"]), entry["kept"], dict(entry["dropped"]))
-        numbers = [step.kept, *step.dropped.values()]
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: a step lacks step, kept or dropped ({error!r}); write the selection again") from None
-    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in numbers):
-        raise BadInput(f"{path}: the step {step.step!r} has numbers that count nothing; write the selection again")
-    return step
 
 
 def flow_table(steps: tuple[Step, ...]) -> str:

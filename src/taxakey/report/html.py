@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from taxakey.evaluation.content import Report
 from taxakey.evaluation.meanings import METRICS
 from taxakey.report import plots, wording
+from taxakey.report.templates import jpeg_address, template
 
 MOST_SPECIES = 1000
 """Rows of the table of species in the page; the JSON has all. A thousand rows are about 0.3 MB."""
@@ -18,22 +17,16 @@ MOST_SPECIES = 1000
 
 def to_html(report: Report) -> str:
     """Render the page. Everything that comes from data is escaped; only our own plots are trusted as markup."""
-    environment = Environment(
-        loader=PackageLoader("taxakey", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    page = template(
+        "report.html",
+        percent=wording.percent,
+        span=wording.span,
+        with_span=wording.with_span,
+        picture=lambda image_id: _picture(report, image_id),
+        recipe=lambda recipe: json.dumps(recipe, indent=1, ensure_ascii=False),
     )
-    environment.filters |= {
-        "percent": wording.percent,
-        "span": wording.span,
-        "with_span": wording.with_span,
-        "picture": lambda image_id: _picture(report, image_id),
-        "recipe": lambda recipe: json.dumps(recipe, indent=1, ensure_ascii=False),
-    }
     # Markup stands only round our own SVG, whose one text from data (its label) is escaped.
-    return environment.get_template("report.html").render(
+    return page.render(
         report=report,
         metrics=METRICS,
         subtitle=wording.subtitle(report),
@@ -51,4 +44,4 @@ def to_html(report: Report) -> str:
 def _picture(report: Report, image_id: str | None) -> str | None:
     """A data: URI, or None where the picture isn't at hand."""
     data = report.thumbnails.get(image_id) if image_id is not None else None
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}" if data else None
+    return jpeg_address(data) if data else None

@@ -20,9 +20,10 @@ from taxakey.dataset.publishing.citation import CitationOptions, downloads_of, w
 from taxakey.dataset.publishing.herbarium2022 import Herbarium2022, Herbarium2022Options, write_herbarium2022
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput
+from taxakey.records.flow import Step, read_flow
 from taxakey.records.phylogeny import read_newick
 from taxakey.report.dataset_card import dataset_card
-from taxakey.report.flow import Step, flow_svg, read_flow
+from taxakey.report.flow import flow_svg
 
 LAYOUTS = ("herbarium2022",)
 

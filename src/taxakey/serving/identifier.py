@@ -62,7 +62,7 @@ class Identifier:
         self.fingerprint = fingerprint
         self.metadata = metadata
         self._answers = Answers(taxonomy, calibration)
-        self._temperature = calibration or Calibration()
+        self._scaling = (calibration or Calibration()).bind(taxonomy)
         self._decode_threads = decode_threads or min(8, os.cpu_count() or 1)
 
     @property
@@ -132,7 +132,7 @@ class Identifier:
     def identify_pixels(self, pixels_B3HW: NDArray[np.float32], *, told: Told = None, top: int = 5) -> Answer:
         """The answer for one specimen whose pictures are prepared already, [B, 3, H, W]; `told`: by `tell`."""
         rows = [self.tell({}) if told is None else told] * len(pixels_B3HW)
-        probabilities_BC = self._temperature.probabilities(self._scores(pixels_B3HW, rows))
+        probabilities_BC = self._scaling.probabilities(self._scores(pixels_B3HW, rows))
         return self._answers.from_probabilities(probabilities_BC.mean(axis=0, keepdims=True), top, [len(pixels_B3HW)])[0]
 
     def tell(self, known: Known) -> Told:
@@ -188,7 +188,7 @@ class Identifier:
         if not batch:
             return
         scores_BC = self._scores(np.stack([pixels for _, pixels in batch]), [pending.told for pending, _ in batch])
-        for (pending, _), probabilities_C in zip(batch, self._temperature.probabilities(scores_BC), strict=True):
+        for (pending, _), probabilities_C in zip(batch, self._scaling.probabilities(scores_BC), strict=True):
             pending.add(probabilities_C)
         batch.clear()
 

@@ -44,6 +44,7 @@ class Comparison:
         setting = {
             "backbone": self.backbone.name,
             "features": self.backbone.features,
+            "learning_parameters": self.backbone.learning if self.training.backbone else 0,
             "input_size": list(self.backbone.input_size),
             "trained": "all" if self.training.backbone else "head",
             "batch_size": self.training.batch,
@@ -94,7 +95,9 @@ def compare(
         return Row(head, len(classes), size, memory.of(classes, head))
 
     def fitting(head: HeadOptions, budget: int) -> Row | None:
-        most = classes_that_fit(budget, lambda number: memory.of(ClassList.numbered(number), head).peak, least=least(head))
+        most = classes_that_fit(
+            budget, lambda number: memory.of(ClassList.numbered(number), head).peak, least=least(head, training)
+        )
         return row(head, ClassList.numbered(three_digits(most))) if most else None
 
     with progress.working("following a training step"):
@@ -104,9 +107,10 @@ def compare(
     return Comparison(backbone, training, rows, budget, fits, tuple(heads))
 
 
-def least(head: HeadOptions) -> int:
-    """The fewest classes a head can be built for."""
-    return 1 if head.kind != "adaptive" else 2
+def least(head: HeadOptions, training: Training) -> int:
+    """The fewest classes that head and losses can be built for: two where they part rare from common, or poisonous from not."""
+    parts = head.kind == "adaptive" or any(options.kind == "poisonous" for options in training.losses)
+    return 2 if parts else 1
 
 
 def three_digits(number: int) -> int:

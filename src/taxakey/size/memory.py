@@ -30,13 +30,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from taxakey.errors import BadInput
-from taxakey.losses.cross_entropy import CrossEntropy
+from taxakey.losses.cross_entropy import CrossEntropyOptions
 from taxakey.losses.decision import Answer, Loss
+from taxakey.losses.facts import LossFacts
+from taxakey.losses.loss_options import LossOptions, build_loss
 from taxakey.models.adaptive import AdaptiveOptions
 from taxakey.models.head_options import HeadOptions
 from taxakey.models.heads import Head
 from taxakey.models.sampled import SampledOptions
 from taxakey.models.trees import TreeOptions
+from taxakey.models.tuning import set_modes
 from taxakey.size.network import Backbone, ClassList, count_parameters, meta_head
 
 Moment = Literal["forward pass", "backward pass", "optimiser's step"]
@@ -52,14 +55,14 @@ _HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 class Training:
     """How a model is trained, as far as memory is concerned.
 
-    `build_optimizer(backbone or None, head)`: as the recipe's optimizer does. `loss`: of one decision's logits and labels.
+    `build_optimizer(backbone or None, head)`: as the recipe's optimizer does. `losses`: the recipe's.
     `backbone`: whether it is trained too, on pictures; else the head alone, on stored features. `precision`: Lightning's word.
     `device`: on a GPU torch's optimisers work on all parameters at once, and so on temporary copies of all.
     """
 
     build_optimizer: Callable[[nn.Module | None, nn.Module], Optimizer]
     batch: int = 64
-    loss: Loss = CrossEntropy()  # noqa: RUF009 - it has no state
+    losses: tuple[LossOptions, ...] = (CrossEntropyOptions(),)
     backbone: bool = False
     precision: str = "32-true"
     device: Literal["cpu", "cuda"] = "cpu"
@@ -126,7 +129,8 @@ class StepMemory:
     def of(self, classes: ClassList, options: HeadOptions) -> Memory:
         """With this head; raises BadInput where optimiser and head don't go together."""
         below, head = self._backbone_trace, self._head_trace(classes, options)
-        weights = self._backbone_bytes + _bytes_of(meta_head(classes, options, self.backbone.features))
+        built = meta_head(classes, options, self.backbone.features)
+        weights = self._backbone_bytes + _bytes_of(self._loss(classes, built)) + _bytes_of(built)
         gradients, state = below.gradients + head.gradients, below.state + head.state
         passing: dict[Moment, float] = {
             # Lightning drops the gradients of the step before only when the forward pass is through.
@@ -141,15 +145,19 @@ class StepMemory:
     def _head_trace(self, classes: ClassList, options: HeadOptions) -> _Trace:
         if not isinstance(options, (TreeOptions, AdaptiveOptions, SampledOptions)):
             head = meta_head(classes, options, self.backbone.features)
+            loss = self._loss(classes, head)
             with FakeTensorMode():
-                return _trace_head(_faked(head), self.training)
+                return _trace_head(_faked(head), self.training, _faked(loss))
         # An adaptive head's clusters have projections narrowed by powers of div_value, which should divide the thin widths, and
         # whose sizes rise with the square of d. Widths of 1 are shunned: torch treats such matrices in ways of their own.
         adaptive = isinstance(options, AdaptiveOptions)
         thin = 2 * (math.ceil(options.div_value ** len(options.cutoffs or (1, 2))) if isinstance(options, AdaptiveOptions) else 1)
         heads = (self._thin_head(classes, options, times * thin) for times in range(1, 4 if adaptive else 3))
-        traces = [_trace_head(head, self.training) for head in heads]
+        traces = [_trace_head(head, self.training, self._loss(classes, head)) for head in heads]
         return _extended(traces, (options.width or self.backbone.features) / thin)
+
+    def _loss(self, classes: ClassList, head: Head) -> Loss:
+        return build_loss(self.training.losses, head, LossFacts(classes.counts_C, classes.taxonomy))
 
     def _thin_head(self, classes: ClassList, options: Any, width: int) -> Head:
         if options.width is None:
@@ -243,9 +251,7 @@ def _trace_backbone(backbone: Backbone, training: Training) -> _Trace:
     module = backbone.build().train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with FakeTensorMode():
         _faked(module)
-        for layer in module.modules() if backbone.options.freeze_norm else ():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                layer.eval()
+        set_modes(module, head_alone=False, freeze_norm=backbone.options.freeze_norm)
         pixels_B3HW = torch.empty(training.batch, *backbone.input_size)
 
         def forward() -> Tensor:
@@ -254,7 +260,7 @@ def _trace_backbone(backbone: Backbone, training: Training) -> _Trace:
         return _trace(module, [pixels_B3HW], forward, training.build_optimizer(module, nn.Module()), training)
 
 
-def _trace_head(head: Head, training: Training) -> _Trace:
+def _trace_head(head: Head, training: Training, loss: Loss) -> _Trace:
     head.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -262,9 +268,9 @@ def _trace_head(head: Head, training: Training) -> _Trace:
         features_BD = torch.randn(training.batch, head.in_features).requires_grad_(training.backbone)
 
         def forward() -> Tensor:
-            return training.loss(Answer(head, features_BD, labels_B)).mean()
+            return loss(Answer(head, features_BD, labels_B)).mean()
 
-        return _trace(head, [features_BD, labels_B], forward, training.build_optimizer(None, head), training)
+        return _trace(head, [features_BD, labels_B, *loss.buffers()], forward, training.build_optimizer(None, head), training)
 
 
 def _trace(

@@ -21,12 +21,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput
-from taxakey.models.backbones import NO_WEIGHTS, BackboneOptions, build_backbone, data_config
+from taxakey.models.backbones import NO_WEIGHTS, BackboneOptions, build_backbone, data_config, feature_width
 from taxakey.models.factorised import FactorisedOptions
 from taxakey.models.head_options import ClassFacts, HeadOptions, build_head, build_hierarchy
 from taxakey.models.heads import Head
 from taxakey.models.hierarchies import Hierarchy
+from taxakey.models.targets import TargetOptions, species_head, with_targets
 from taxakey.models.trees import Nodes, TreeOptions
+from taxakey.models.tuning import TuningOptions, make_ready
 from taxakey.taxonomy import SCHEMA, Taxonomy
 
 BYTES_PER_NUMBER = {"32-bit": 4, "16-bit": 2}
@@ -36,11 +38,15 @@ BACKWARD_AND_FORWARD = 3
 
 @dataclass(frozen=True, eq=False)
 class ClassList:
-    """The classes a head is built for. `counts_C`: training pictures of each. `named`: whether their parents are known."""
+    """The classes a head is built for. `counts_C`: training pictures of each. `named`: whether their parents are known.
+
+    `targets`: what is learnt of them besides.
+    """
 
     taxonomy: Taxonomy
     counts_C: NDArray[np.int64]
     named: bool
+    targets: TargetOptions = TargetOptions()  # noqa: RUF009 - it is frozen
 
     @classmethod
     def numbered(cls, classes: int) -> ClassList:
@@ -51,6 +57,7 @@ class ClassList:
         # Not through from_rows, whose checks take seconds for a million rows.
         columns = {field.name: pa.nulls(classes, field.type) for field in SCHEMA}
         columns |= {"class_index": numbers.cast(pa.int32()), "scientificName": numbers.cast(pa.string())}
+        columns["poisonous"] = pa.array(np.arange(classes) == 0)  # a loss may want some; which makes no difference to a size
         return cls(Taxonomy(pa.table(columns, schema=SCHEMA)), np.ones(classes, dtype=np.int64), named=False)
 
     @classmethod
@@ -75,7 +82,8 @@ class ClassList:
                 "name a dataset with --dataset, and leave --memory out"
             )
         hierarchy = self._hierarchy(options.nodes, options.slots) if isinstance(options, TreeOptions) else None
-        return build_head(options, in_features, self.taxonomy, ClassFacts(self.counts_C), hierarchy)
+        head = build_head(options, in_features, self.taxonomy, ClassFacts(self.counts_C), hierarchy)
+        return with_targets(head, self.targets, self.taxonomy, self.counts_C)
 
     def _hierarchy(self, nodes: Nodes, slots: int | tuple[int, ...] | None) -> Hierarchy:
         if (nodes, slots) not in self._hierarchies:
@@ -89,13 +97,16 @@ class ClassList:
 
 
 class Backbone:
-    """A backbone without weights. `features`: D. `input_size`: channels, height and width of the pictures it takes."""
+    """A backbone without weights. `features`: D. `input_size`: channels, height and width of the pictures it takes.
 
-    def __init__(self, options: BackboneOptions) -> None:
-        """Raises BadRecipe for a name that timm doesn't know."""
-        self.options = replace(options, weights=NO_WEIGHTS)
-        self._module = self.build()
-        self.features = int(self._module.num_features)  # type: ignore[arg-type]
+    `parameters`: as it is stored; `tuning`: what of them learns, where the backbone is trained.
+    """
+
+    def __init__(self, options: BackboneOptions, tuning: TuningOptions | None = None) -> None:
+        """Raises BadRecipe for a name that timm doesn't know, and for a tuning that this backbone can't have."""
+        self.options, self.tuning = replace(options, weights=NO_WEIGHTS), tuning or TuningOptions()
+        self._module = self._plain()
+        self.features = feature_width(self._module)
         self.input_size: tuple[int, int, int] = tuple(data_config(self.options, self._module)["input_size"])
         self.parameters = count_parameters(self._module)
 
@@ -104,9 +115,20 @@ class Backbone:
         return self.options.name
 
     def build(self) -> nn.Module:
-        """The module on the meta device."""
+        """The module on the meta device, ready for its training."""
+        module = self._plain()
+        with torch.device("meta"):
+            make_ready(module, self.tuning, self.input_size)
+        return module
+
+    def _plain(self) -> nn.Module:
         with torch.device("meta"):
             return build_backbone(self.options)
+
+    @cached_property
+    def learning(self) -> int:
+        """How many numbers learn where the backbone is trained, adapters' included."""
+        return sum(parameter.numel() for parameter in self.build().parameters() if parameter.requires_grad)
 
     @cached_property
     def multiply_adds(self) -> int:
@@ -123,8 +145,7 @@ class Backbone:
             _, height, width = self.input_size
             reason = " ".join(str(error).split())[:200]
             raise BadInput(
-                f"{self.name} can't take pictures of {height}×{width} ({reason}); leave the size to timm, or, for a vision "
-                f"transformer, say in a recipe backbone.arguments: {{img_size: {height}}}"
+                f"{self.name} can't take pictures of {height}×{width} ({reason}); leave the size to timm, or take another one"
             ) from error
 
 
@@ -188,8 +209,8 @@ class NetworkSize:
 def network_size(backbone: Backbone, head: Head) -> NetworkSize:
     """Sizes of a backbone and of a head on the meta device."""
     # What stands between the features and the vectors of the classes, under the names that the heads give it.
-    narrowing = ("bottleneck.", "projection.")
-    projection = sum(parameter.numel() for name, parameter in head.named_parameters() if name.startswith(narrowing))
+    narrowing = ("bottleneck.", "projection.", "hidden.")
+    projection = sum(p.numel() for name, p in species_head(head).named_parameters() if name.startswith(narrowing))
     return NetworkSize(
         backbone=backbone.parameters,
         projection=projection,

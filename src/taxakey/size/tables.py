@@ -33,6 +33,8 @@ def comparison_tables(found: Comparison, optimizer: str) -> Group:
     backbone, training = found.backbone, found.training
     _, height, width = backbone.input_size
     what = "The whole network is trained on pictures" if training.backbone else "The head alone is trained, on stored features"
+    if training.backbone and backbone.learning != backbone.parameters:
+        what = f"The head and {backbone.learning:,} numbers for the backbone are trained on pictures"
     heading = f"{backbone.name}: {backbone.features:,} features from pictures of {height}×{width}."
     setting = f"{what}, {training.batch:,} at a time, with {optimizer}, {_PRECISIONS[training.precision]}."
     parts: list[RenderableType] = []
@@ -83,9 +85,11 @@ def _work(found: Comparison) -> list[RenderableType]:
         work = (size.backbone_multiply_adds, size.naming_multiply_adds, size.naming, size.training_multiply_adds, step)
         table.add_row(title(row.head), *(f"{number / 1e6:,.1f}" for number in work))
     trained = "backbone and head" if found.training.backbone else "the head (the backbone's features were computed before)"
+    part = found.training.backbone and found.backbone.learning != found.backbone.parameters
+    frozen = ", as if nothing of it were frozen" if part else ""
     note = (
         "Products in convolutions, linear layers and attention; not norms and activations. Head, in training: forward, for "
-        f"what one picture must decide. Training step: forward and backward, 3 times the forward pass of {trained}."
+        f"what one picture must decide. Training step: forward and backward, 3 times the forward pass of {trained}{frozen}."
     )
     return [table, _note(note), Text()]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import cv2
@@ -13,9 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from taxakey.cpu_memory import keep_freed_memory
+from taxakey.dataset.augment import Augment
 from taxakey.dataset.preprocess import Preprocess, decode
 from taxakey.dataset.reader import Part
+from taxakey.training.mixing import MixingOptions
 from taxakey.training.recipe import Recipe
+from taxakey.training.samplers import Draw, one_seed
+from taxakey.training.shared_batches import AHEAD, SharedLoader, SharedPixels
 
 
 class Batch(NamedTuple):
@@ -33,29 +39,26 @@ class Batch(NamedTuple):
 
 
 class EpochShuffle(Sampler[int]):
-    """A new order each epoch that follows from seed and epoch alone, so that a resumed run goes on as if never interrupted.
+    """The rows that `draw` gives for each epoch.
 
-    Yields `epoch * len + row`: the worker processes, which outlive an epoch, learn from it which epoch it is.
+    They follow from seed and epoch alone, so that a resumed run goes on as if never interrupted. Yields
+    `number * pictures + row`: `number` counts what the run has shown, so that a picture shown again is changed in another way,
+    and the worker processes, which outlive an epoch, needn't be told which one it is.
     """
 
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+    def __init__(self, draw: Draw, pictures: int) -> None:
+        self.draw, self.pictures, self.epoch = draw, pictures, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return self.draw.length
 
     def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(_mix(self.seed, self.epoch)))
-        return iter((order + self.epoch * self.length).tolist())
-
-
-def _mix(*numbers: int) -> int:
-    """One seed from several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+        numbers = self.epoch * len(self) + np.arange(len(self))
+        return iter((numbers * self.pictures + self.draw.rows(self.epoch)).tolist())
 
 
 class StoredFeatures(Dataset):
@@ -72,74 +75,108 @@ class StoredFeatures(Dataset):
     def __len__(self) -> int:
         return len(self.labels_N)
 
-    def __getitems__(self, rows: Sequence[int]) -> Batch:
+    def __getitems__(self, rows: Sequence[int]) -> tuple[Batch, int]:
+        """The batch, and what tells it from all other batches of the run."""
         picked = torch.as_tensor(rows) % len(self)
         metadata_BM = None if self.metadata_NM is None else self.metadata_NM[picked]
-        return Batch(self.features_ND[picked], self.labels_N[picked], metadata_BM)
+        return Batch(self.features_ND[picked], self.labels_N[picked], metadata_BM), rows[0]
 
 
 class Pictures(Dataset):
-    """Pictures of a part, through the augmentation in training or the evaluation transform otherwise."""
+    """Pictures of a part, through the augmentation in training or the evaluation transform otherwise.
+
+    `metadata_NM`: of all its pictures.
+    """
 
     def __init__(
         self,
         part: Part,
         preprocess: Preprocess,
-        augment: Callable[[NDArray[np.uint8]], Tensor] | None = None,
+        augment: Augment | None = None,
         *,
         seed: int = 0,
         metadata_NM: NDArray[np.float32] | None = None,
     ) -> None:
         self.part, self.preprocess, self.augment, self.seed = part, preprocess, augment, seed
-        self.metadata_NM = metadata_NM
         self.rows = np.flatnonzero(part.class_index >= 0)
+        self.labels_N = part.class_index[self.rows]
+        self.metadata_NM = None if metadata_NM is None else torch.from_numpy(metadata_NM[self.rows])
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, Tensor | None]:
-        row = int(self.rows[index % len(self)])
-        label = int(self.part.class_index[row])
-        metadata_M = None if self.metadata_NM is None else torch.from_numpy(self.metadata_NM[row])
-        if self.augment is not None:
-            torch.manual_seed(_mix(self.seed, index))  # in a worker process: what happens to a picture in an epoch is fixed
-            return self.augment(decode(self.part.image_bytes(row))), label, metadata_M
-        return torch.from_numpy(self.preprocess.load(self.part.image_bytes(row))), label, metadata_M
+    def __getitem__(self, index: int) -> tuple[NDArray, int]:
+        """Pixels [h, w, 3], uint8 in training, where the device standardises them; and the class."""
+        row, label = int(self.rows[index % len(self)]), int(self.labels_N[index % len(self)])
+        data = self.part.image_bytes(row)
+        if self.augment is None:
+            return self.preprocess.load(data).transpose(1, 2, 0), label
+        image = decode(data, target_edge=self.augment.decoded_edge)
+        return self.augment(image, label, (self.seed << 64) + index), label
+
+    def __getitems__(self, indices: list[int]) -> list[int]:
+        """The indices themselves: `into` reads the pictures, one by one, to where the batch will be."""
+        return indices
+
+    def into(self, indices: Sequence[int], out_BHW3: Tensor, *, mixing: MixingOptions | None) -> Batch:
+        """The batch, its pixels in `out`, whose layout (channels last) needs no turning round on its way to the network.
+
+        A picture is copied there while it is still in the processor's cache.
+        """
+        labels = []
+        for place, index in zip(out_BHW3.numpy(), indices, strict=True):
+            place[:], label = self[index]
+            labels.append(label)
+        metadata_BM = None if self.metadata_NM is None else self.metadata_NM[torch.as_tensor(indices) % len(self)]
+        batch = Batch(out_BHW3.permute(0, 3, 1, 2), torch.tensor(labels), metadata_BM)
+        if mixing is None:
+            return batch
+        mixed = _mixed((batch, indices[0]), mixing, self.seed)
+        return mixed._replace(inputs=batch.inputs.copy_(mixed.inputs))
 
 
-def feature_loader(data: StoredFeatures, recipe: Recipe, *, training: bool) -> DataLoader:
-    """Shuffled for training (by the recipe's seed), in order otherwise."""
-    if not training:
-        return DataLoader(data, 1024, collate_fn=_as_it_is)
-    sampler = EpochShuffle(len(data), recipe.seed)
-    return DataLoader(data, recipe.loop.batch_size, sampler=sampler, collate_fn=_as_it_is)
+def feature_loader(data: StoredFeatures, recipe: Recipe, draw: Draw | None = None) -> DataLoader:
+    """For training as drawn, all in order without a draw."""
+    if draw is None:
+        return DataLoader(data, 1024, collate_fn=_unmixed)
+    mixed = partial(_mixed, mixing=recipe.mixing, seed=recipe.seed)
+    return DataLoader(data, recipe.loop.batch_size, sampler=EpochShuffle(draw, len(data)), collate_fn=mixed)
 
 
-def picture_loader(data: Pictures, recipe: Recipe, *, training: bool) -> DataLoader:
+def picture_loader(data: Pictures, recipe: Recipe, draw: Draw | None = None) -> DataLoader:
     """The same for pictures; as many worker processes as there are cores, at most eight."""
-    workers = min(os.cpu_count() or 1, 8)
-    return DataLoader(
+    workers, size = min(os.cpu_count() or 1, 8), recipe.loop.batch_size
+    read = partial(data.into, mixing=recipe.mixing if draw else None)
+    _, height, width = data.preprocess.input_size
+    return SharedLoader(
         data,
-        recipe.loop.batch_size,
-        sampler=EpochShuffle(len(data), recipe.seed) if training else None,
+        size,
+        sampler=EpochShuffle(draw, len(data)) if draw else None,
         num_workers=workers,
         persistent_workers=True,
+        prefetch_factor=AHEAD,
         worker_init_fn=_one_thread_each,
-        collate_fn=_batch,
-        drop_last=training and len(data) > recipe.loop.batch_size,  # BatchNorm can't learn from a last batch of one
-        pin_memory=torch.cuda.is_available(),
+        collate_fn=SharedPixels(read, (size, height, width, 3), torch.uint8 if data.augment else torch.float32, workers),
+        drop_last=draw is not None and draw.length > size,  # BatchNorm can't learn from a last batch of one
     )
 
 
-def _batch(pictures: Sequence[tuple[Tensor, int, Tensor | None]]) -> Batch:
-    pixels, labels, metadata = zip(*pictures, strict=True)
-    return Batch(torch.stack(pixels), torch.tensor(labels), None if metadata[0] is None else torch.stack(metadata))
+def _mixed(numbered: tuple[Batch, int], mixing: MixingOptions, seed: int) -> Batch:
+    batch, number = numbered
+    mixed = mixing.mix(batch.inputs, one_seed(seed, number))
+    if mixed is None:
+        return batch
+    metadata = batch.metadata
+    if metadata is not None:
+        metadata = torch.lerp(metadata[mixed.partner], metadata, mixed.share[:, None])
+    return Batch(mixed.inputs, batch.labels, metadata, batch.labels[mixed.partner], mixed.share)
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+def _unmixed(numbered: Any) -> Batch:
+    return numbered[0]
 
 
 def _one_thread_each(_: int) -> None:
+    keep_freed_memory()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

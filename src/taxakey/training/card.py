@@ -25,7 +25,9 @@ def write_card(
     weights = {"none": "random weights, trained from scratch", "hub": "timm's pretrained weights"}.get(
         recipe.backbone.weights, f"weights from `{Path(recipe.backbone.weights).name}`"
     )
-    frozen = "frozen; only the head was trained" if recipe.train == "head" else "trained as a whole"
+    frozen = "frozen; only the head was trained" if recipe.train == "head" else recipe.tuning.meaning
+    besides = [*recipe.targets.ranks, *(["toxicity"] if recipe.targets.toxicity else [])]
+    head = recipe.head.kind + (f", which learnt {', '.join(besides)} besides the species" if besides else "")
     lines = [
         f"# {recipe.name}",
         "",
@@ -33,8 +35,7 @@ def write_card(
         "families from photographs.",
         "",
         *(f"**Note:** {note}\n" for note in notes),
-        f"* Network: `{recipe.backbone.name}` from {weights}, {frozen}; head: {recipe.head.kind}; "
-        f"{counts['parameters']:,} parameters.",
+        f"* Network: `{recipe.backbone.name}` from {weights}, {frozen}; head: {head}; {counts['parameters']:,} parameters.",
         f"* Trained on {counts['train']:,} photographs, chosen on {counts['validation']:,}; seed {recipe.seed}.",
         f"* Class list {taxonomy.fingerprint} (`taxonomy.parquet`), recipe in `recipe.yaml`, made by Taxakey {__version__}.",
         f"* {_best_epoch(run, recipe)}",

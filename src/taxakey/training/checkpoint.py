@@ -22,11 +22,12 @@ from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadInput, MissingArtifact
 from taxakey.metadata.encoder import FILE as METADATA_FILE
 from taxakey.metadata.encoder import MetadataEncoder
-from taxakey.models.backbones import Network, classifier_name
+from taxakey.models.backbones import Network, classifier_name, creation_arguments
 from taxakey.models.head_options import build_head
 from taxakey.models.heads import Head, LinearHead
 from taxakey.models.hierarchies import Hierarchy
 from taxakey.models.metadata_vit import MetadataViT, with_metadata_tokens
+from taxakey.models.targets import with_targets
 from taxakey.taxonomy import Taxonomy
 from taxakey.training.recipe import Recipe, recipe_from
 
@@ -76,12 +77,14 @@ def _config(
 ) -> dict[str, Any]:
     classifier = classifier_name(network.backbone)
     assert isinstance(network.head, Head)
-    head = recipe.to_dict()["head"]
+    plain = recipe.to_dict()
+    told = {"metadata": list(metadata.widths) if metadata else [], "metadata_tokens": isinstance(network.backbone, MetadataViT)}
+    heads = {"head": plain["head"], "targets": plain["targets"]}
     return {
         "architecture": recipe.backbone.name.split(".")[0],
         "num_classes": len(taxonomy) if _is_flat(network) else 0,
         "num_features": network.head.in_features - network.head.metadata,
-        "model_args": dict(recipe.backbone.arguments),
+        "model_args": creation_arguments(recipe.backbone),
         "pretrained_cfg": {
             **preprocess.to_config(),
             "num_classes": len(taxonomy) if _is_flat(network) else 0,
@@ -91,13 +94,7 @@ def _config(
             "custom_load": False,
         },
         "label_names": list(taxonomy.names),
-        "taxakey": {
-            "version": __version__,
-            "head": head,
-            "taxonomy": taxonomy.fingerprint,
-            "metadata": list(metadata.widths) if metadata else [],
-            "metadata_tokens": isinstance(network.backbone, MetadataViT),
-        },
+        "taxakey": {"version": __version__, **heads, **told, "taxonomy": taxonomy.fingerprint},
     }
 
 
@@ -123,7 +120,8 @@ def load_model(path: Path | str, device: str = "cpu") -> Model:
     taxonomy = Taxonomy.read(folder / "taxonomy.parquet")
     try:
         facts = config["taxakey"]
-        recipe = recipe_from({"name": "model", "head": facts["head"]}, folder / "config.json")
+        heads = {"head": facts["head"], "targets": facts.get("targets", {})}  # a model of before had no further targets
+        recipe = recipe_from({"name": "model", **heads}, folder / "config.json")
         taxonomy.require_same(facts["taxonomy"], mine=folder / "taxonomy.parquet", theirs=folder / "config.json")
         backbone = timm.create_model(config["architecture"], pretrained=False, num_classes=0, **config["model_args"])
         preprocess = Preprocess.from_config(config["pretrained_cfg"])
@@ -135,7 +133,7 @@ def load_model(path: Path | str, device: str = "cpu") -> Model:
         backbone, groups = with_metadata_tokens(backbone, groups), ()
     stored = _stored(folder / "model.safetensors")
     head = build_head(recipe.head, config["num_features"], taxonomy, hierarchy=_hierarchy(stored), metadata=groups)
-    network = Network(backbone, head)
+    network = Network(backbone, with_targets(head, recipe.targets, taxonomy))
     _load_weights(network, stored, folder / "model.safetensors")
     calibration_file = folder / "calibration.json"
     calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
@@ -161,9 +159,10 @@ def _stored(file: Path) -> dict[str, torch.Tensor]:
 
 def _hierarchy(stored: Mapping[str, torch.Tensor]) -> Hierarchy | None:
     """The shape of a stored tree, or None for a head that is none."""
-    if "taxakey_head.first_N1" not in stored:
-        return None
-    return Hierarchy(*(stored[f"taxakey_head.{name}"].numpy().astype("int64") for name in ("first_N1", "target_E")))
+    for head in ("taxakey_head.", "taxakey_head.species."):  # the second inside a head with further targets
+        if f"{head}first_N1" in stored:
+            return Hierarchy(*(stored[f"{head}{name}"].numpy().astype("int64") for name in ("first_N1", "target_E")))
+    return None
 
 
 def _load_weights(network: Network, stored: Mapping[str, torch.Tensor], file: Path) -> None:

@@ -16,7 +16,10 @@ import lightning as L
 from taxakey import progress
 from taxakey.artifacts import write_text
 
-COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_top_1", "validation_macro_top_1", "learning_rate", "seconds")
+COLUMNS = (
+    "epoch", "train_loss", "validation_loss", "validation_top_1", "validation_macro_top_1", "learning_rate", "seconds",
+    "seconds_waiting", "seconds_in_steps",
+)  # fmt: skip
 
 
 class Curves(L.Callback):
@@ -45,7 +48,7 @@ class Curves(L.Callback):
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
         if progress.shown() and not sys.stderr.isatty():
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items() if "seconds" not in name)
             print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}  {shown}", file=sys.stderr, flush=True)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import taxakey.torchvision_guard  # noqa: F401  before Lightning
@@ -22,22 +23,32 @@ from torch.utils.data import DataLoader
 from taxakey import artifacts, progress
 from taxakey.calibration import Calibration, fit_calibration
 from taxakey.cpu_memory import keep_freed_memory
+from taxakey.dataset.contact_sheet import write_contact_sheet
+from taxakey.dataset.folds import Fold
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
 from taxakey.errors import BadInput
+from taxakey.losses.decision import Loss
+from taxakey.losses.facts import LossFacts
+from taxakey.losses.loss_options import build_loss
 from taxakey.metadata.encoder import MetadataEncoder
-from taxakey.models.backbones import Network, build_backbone, data_config, state_hash, with_metadata
+from taxakey.models.backbones import Network, build_backbone, data_config, feature_width, state_hash, with_metadata
 from taxakey.models.class_means import FeatureStatistics
 from taxakey.models.head_options import ClassFacts, build_head, wants_statistics
-from taxakey.models.metadata_vit import with_metadata_tokens
+from taxakey.models.metadata_vit import MetadataViT, with_metadata_tokens
+from taxakey.models.targets import with_targets
+from taxakey.models.tuning import make_plain, make_ready
 from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
 from taxakey.training.card import write_card
 from taxakey.training.checkpoint import best_weights, epochs_done, save_model
+from taxakey.training.continuation import Beginning
 from taxakey.training.curves import Curves, TrainingBar
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe
+from taxakey.training.samplers import TrainingPart
+from taxakey.training.waiting import Waiting
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +60,13 @@ class _Run:
     dataset: Dataset
     vectors: Vectors | None
     network: Network
+    loss: Loss
     preprocess: Preprocess
     plan: artifacts.Plan
-    encoder: MetadataEncoder | None
+    encoder: MetadataEncoder | None = None
+    taken: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """`taken`, `notes`: what came from another run."""
 
     def metadata(self, part: Part) -> NDArray[np.float32] | None:
         """Of all pictures of a part, [N, M]."""
@@ -64,18 +79,30 @@ def train(
     out: Path | str,
     *,
     embeddings_folder: Path | str | None = None,
+    start_from: Path | str | None = None,
+    fold: Fold | None = None,
     device: str = "auto",
     notes: tuple[str, ...] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> artifacts.Manifest:
     """Train by the recipe, calibrate on validation, and leave a finished run. An interrupted run goes on after its last epoch.
 
-    `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `notes` are facts that a reader
-    of the numbers must know; they go into the manifest and the model card.
+    `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `start_from`, a finished run or
+    model: its backbone is taken instead of pretrained weights, and its head as far as it knows the dataset's classes
+    (`training.continuation`). `fold`: train on this member's share of the training and validation parts (`dataset.folds`).
+    `notes` are facts that a reader of the numbers must know; they go into the manifest and the card. `callbacks`: Lightning's,
+    for who wants to watch the run.
     """
-    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder)
+    beginning = None if start_from is None else Beginning.open(start_from)
+    recipe = recipe if beginning is None else beginning.recipe(recipe)
+    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder, beginning, fold)
     if artifacts.start(run.out, run.plan) == "finished":
         return artifacts.read_manifest(run.out, run.plan.kind)
-    module = _fit(run, device)
+    notes = (*run.notes, *notes)
+    module = _fit(run, device, callbacks)
+    trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    backbone = run.network.backbone
+    make_plain(backbone.vit if isinstance(backbone, MetadataViT) else backbone, run.recipe.tuning)
     network = Network(run.network.backbone, module.head).eval()
     save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe, run.encoder)
     calibration = _calibrate(run, network, device)
@@ -84,16 +111,37 @@ def train(
     counts = {
         "classes": len(run.dataset.taxonomy),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "trained_parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "trained_parameters": trained,
         "train": len(run.dataset.part("train")),
         "validation": len(run.dataset.part("validation")),
+        **_partial_counts(run),
+        **run.taken,
     }
     write_card(run.out, run.recipe, run.dataset.taxonomy, counts, calibration, notes)
     return artifacts.finish(run.out, run.plan, counts=counts, taxonomy=run.dataset.taxonomy.fingerprint, notes=notes)
 
 
-def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder: Path | str | None) -> _Run:
+def _partial_counts(run: _Run) -> dict[str, int]:
+    """Pictures known to genus or family: learnt from, or left out for want of a loss that can."""
+    partial = run.dataset.partial()
+    if partial is None:
+        return {}
+    usable = int((partial.labels >= 0).sum()) if _learns_partial(run.recipe) else 0
+    return {"partial": usable, "partial_left_out": len(partial) - usable}
+
+
+def _prepare(
+    dataset_folder: Path,
+    recipe: Recipe,
+    out: Path,
+    embeddings_folder: Path | str | None,
+    beginning: Beginning | None,
+    fold: Fold | None,
+) -> _Run:
     dataset = Dataset.open(dataset_folder)
+    dataset = dataset if fold is None else fold.of(dataset, recipe.seed)
+    if recipe.fraction < 1:
+        dataset = dataset.fraction(recipe.fraction, recipe.seed)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     backbone = build_backbone(recipe.backbone)
     config = data_config(recipe.backbone, backbone)
@@ -103,16 +151,36 @@ def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder:
     if recipe.train == "head":
         vectors = _matching_vectors(embeddings_folder, recipe, state_hash(backbone))
         inputs["embeddings"] = artifacts.hash_of(vectors.folder)
+    make_ready(backbone, recipe.tuning, config["input_size"])
     encoder = None if recipe.metadata is None else MetadataEncoder.fit(recipe.metadata, dataset.part("train").table)
     groups = () if encoder is None else encoder.widths
     if recipe.backbone.metadata_tokens:
         backbone, groups = with_metadata_tokens(backbone, groups), ()
     facts = _class_facts(recipe, dataset, vectors)
-    head = build_head(recipe.head, int(backbone.num_features), dataset.taxonomy, facts, metadata=groups)  # type: ignore[arg-type]
+    head = build_head(recipe.head, feature_width(backbone), dataset.taxonomy, facts, metadata=groups)
+    head = with_targets(head, recipe.targets, dataset.taxonomy, facts.counts_C)
+    taken: dict[str, int] = {}
+    notes: tuple[str, ...] = () if recipe.fraction == 1 else (_fraction_note(recipe, dataset),)
+    if beginning is not None:
+        inputs["from"] = beginning.hash
+        taken, note = beginning.hand_over(head, dataset.taxonomy, encoder)  # before the loss, which may ask how the classes stand
+        notes = (*notes, note)
+    loss = build_loss(recipe.loss, head, LossFacts(facts.counts_C, dataset.taxonomy))
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
+    if fold is not None:
+        plain["fold"] = str(fold)
+        notes = (*notes, f"Trained on fold {fold}: the others' validation pictures are among its training pictures")
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
-    return _Run(out, recipe, dataset, vectors, Network(backbone, head), Preprocess.from_config(config), plan, encoder)
+    network, preprocess = Network(backbone, head), Preprocess.from_config(config)
+    return _Run(out, recipe, dataset, vectors, network, loss, preprocess, plan, encoder, taken, notes)
+
+
+def _fraction_note(recipe: Recipe, dataset: Dataset) -> str:
+    return (
+        f"A development run on {recipe.fraction:.3g} of the observations of each species, at least one "
+        f"({len(dataset.part('train')):,} training and {len(dataset.part('validation')):,} validation photographs)."
+    )
 
 
 def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: str) -> Vectors:
@@ -136,16 +204,16 @@ def _class_facts(recipe: Recipe, dataset: Dataset, vectors: Vectors | None) -> C
     return ClassFacts(counts_C, statistics, recipe.seed)
 
 
-def _fit(run: _Run, device: str) -> TrainingModule:
-    training, validation = _loaders(run)
-    if not len(training):
+def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModule:
+    if not len(run.dataset.part("train")):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
+    training, validation = _loaders(run)
     keep_freed_memory()
-    module = TrainingModule(run.network, run.recipe, run.encoder)
+    module = TrainingModule(run.network, run.recipe, run.loss, run.encoder)
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
     best = _best_checkpoint(run, has_validation=len(validation) > 0)
-    trainer = _trainer(run, device, [best, Curves(run.out / "curves.csv")])
+    trainer = _trainer(run, device, [best, Waiting(), Curves(run.out / "curves.csv"), *callbacks])
     last = run.out / "checkpoints" / "last.ckpt"
     if last.is_file():
         # Lightning tells the sampler its epoch only after the workers have been given their first batches.
@@ -168,17 +236,28 @@ def _fit(run: _Run, device: str) -> TrainingModule:
 
 
 def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
-    parts = run.dataset.part("train"), run.dataset.part("validation")
+    parts = run.dataset.training(partial=_learns_partial(run.recipe)), run.dataset.part("validation")
+    classes = len(run.dataset.taxonomy)
+    validation_C = np.bincount(parts[1].class_index[parts[1].class_index >= 0], minlength=classes)
     if run.vectors is not None:
         stored = [
             StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index, run.metadata(part)) for part in parts
         ]
-        return feature_loader(stored[0], run.recipe, training=True), feature_loader(stored[1], run.recipe, training=False)
-    augment = run.recipe.augment.build(run.preprocess)
+        draw = run.recipe.sampler.build(TrainingPart(stored[0].labels_N.numpy(), validation_C, run.recipe.seed))
+        return feature_loader(stored[0], run.recipe, draw), feature_loader(stored[1], run.recipe)
+    augment = run.recipe.augment.build(run.preprocess, np.bincount(parts[0].class_index, minlength=classes))
     told = [run.metadata(part) for part in parts]
-    training = Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed, metadata_NM=told[0])
+    pictures = Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed, metadata_NM=told[0])
     validation = Pictures(parts[1], run.preprocess, metadata_NM=told[1])
-    return picture_loader(training, run.recipe, training=True), picture_loader(validation, run.recipe, training=False)
+    write_contact_sheet(run.out / "augmentation.jpg", parts[0], pictures.rows, run.preprocess, augment, run.recipe.seed)
+    draw = run.recipe.sampler.build(TrainingPart(pictures.labels_N, validation_C, run.recipe.seed))
+    return picture_loader(pictures, run.recipe, draw), picture_loader(validation, run.recipe)
+
+
+def _learns_partial(recipe: Recipe) -> bool:
+    """Whether a loss of the recipe knows what to do with labels of genera and families (SPEC section 6)."""
+    losses = recipe.loss if isinstance(recipe.loss, tuple) else (recipe.loss,)
+    return any(options.kind == "marginal" for options in losses)
 
 
 def _best_checkpoint(run: _Run, *, has_validation: bool) -> ModelCheckpoint:

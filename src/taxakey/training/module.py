@@ -10,11 +10,13 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from taxakey.losses.decision import Answer
+from taxakey.losses.decision import Answer, Loss
+from taxakey.losses.loss_options import build_loss
 from taxakey.metadata.encoder import MetadataEncoder
-from taxakey.models.backbones import Network, features_of, with_metadata
+from taxakey.models.backbones import Network, data_config, features_of, with_metadata
 from taxakey.models.heads import Head
 from taxakey.models.metadata import HiddenMetadata
+from taxakey.models.tuning import set_modes
 from taxakey.training.batches import Batch
 from taxakey.training.lazy_adamw import clip_norm
 from taxakey.training.recipe import Recipe
@@ -24,12 +26,18 @@ class TrainingModule(L.LightningModule):
     """A network that learns from pictures, or a head that learns from stored features.
 
     The loss asks the head for what it needs (`losses.decision.Answer`), so that a new head or a new loss never edits this file.
+    `loss`: the recipe's, built where more is known of the classes; by default it is built here. `metadata`: what batches bring
+    besides, which is hidden now and then.
     """
 
     hits_C: Tensor
     seen_C: Tensor
+    mean_3: Tensor
+    std_3: Tensor
 
-    def __init__(self, network: Network, recipe: Recipe, metadata: MetadataEncoder | None = None) -> None:
+    def __init__(
+        self, network: Network, recipe: Recipe, loss: Loss | None = None, metadata: MetadataEncoder | None = None
+    ) -> None:
         super().__init__()
         head = network.head
         assert isinstance(head, Head)
@@ -38,8 +46,11 @@ class TrainingModule(L.LightningModule):
         if recipe.train == "all":
             # The layout that convolutions compute fastest in (docs/LOG.md).
             self.backbone = network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            config = data_config(recipe.backbone, network.backbone)
+            for name in ("mean", "std"):
+                self.register_buffer(f"{name}_3", 255 * torch.tensor(config[name]), persistent=False)
         self.head = head
-        self.loss = recipe.loss.build()
+        self.loss = build_loss(recipe.loss, head) if loss is None else loss
         self.hidden: HiddenMetadata | None = None
         if metadata is not None:
             nothing_M = torch.from_numpy(metadata.nothing_known(1)[0])
@@ -51,10 +62,13 @@ class TrainingModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.recipe.seed * 100_003 + self.current_epoch)  # dropout, the same after a resume
         # Lightning keeps each layer's mode through validation and never calls train() on a module that trains already.
-        if self.recipe.backbone.freeze_norm and self.backbone is not None:
-            for layer in self.backbone.modules():
-                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                    layer.eval()
+        if self.backbone is not None:
+            set_modes(self.backbone, head_alone=self.head_alone, freeze_norm=self.recipe.backbone.freeze_norm)
+
+    @property
+    def head_alone(self) -> bool:
+        """Whether this is one of the first epochs, in which the backbone only looks on."""
+        return self.current_epoch < self.recipe.tuning.head_first
 
     def features(self, batch: Batch) -> Tensor:
         """What the head is given [B, D]: the pictures' features, computed or stored, and their metadata."""
@@ -63,7 +77,15 @@ class TrainingModule(L.LightningModule):
             metadata_BM = self.hidden(metadata_BM)
         if self.backbone is None:
             return with_metadata(batch.inputs, metadata_BM)
-        return features_of(self.backbone, batch.inputs.contiguous(memory_format=torch.channels_last), metadata_BM)
+        pixels = self.standardised(batch.inputs).contiguous(memory_format=torch.channels_last)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.head_alone):
+            return features_of(self.backbone, pixels, metadata_BM)
+
+    def standardised(self, pixels_B3HW: Tensor) -> Tensor:
+        """Augmented pictures travel as uint8, a quarter of the bytes, and become what the network was taught to see here."""
+        if pixels_B3HW.dtype != torch.uint8:
+            return pixels_B3HW
+        return (pixels_B3HW.float() - self.mean_3[:, None, None]) / self.std_3[:, None, None]
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         features_BD = self.features(batch)

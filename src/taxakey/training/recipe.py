@@ -12,18 +12,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from taxakey.artifacts import write_text
-from taxakey.dataset.augment import AugmentOptions
+from taxakey.dataset.augment import AugmentOptions, RareOptions, with_preset
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropyOptions
+from taxakey.losses.loss_options import LossOptions
 from taxakey.metadata.encoder import MetadataOptions
+from taxakey.models.adapters import LoraOptions
 from taxakey.models.backbones import NO_WEIGHTS, BackboneOptions
 from taxakey.models.head_options import HeadOptions, wants_statistics
 from taxakey.models.heads import LinearOptions
 from taxakey.models.metadata import MetadataTransformerOptions
+from taxakey.models.targets import TargetOptions
+from taxakey.models.tuning import TuningOptions
 from taxakey.recipe_file import checked, expanded, read_mapping, read_text, refuse_unknown_keys
+from taxakey.training.mixing import MixingOptions
+from taxakey.training.samplers import PlainOptions, SamplerOptions
 from taxakey.training.schedule import OptimizerOptions, ScheduleOptions
 
 
@@ -47,21 +53,43 @@ class LoopOptions:
             raise ValueError("batch_size and accumulate must be at least 1, epochs at least 0 (the head as it starts)")
 
 
+def _listed(loss: Any) -> Any:
+    return [loss] if isinstance(loss, Mapping) else loss
+
+
+Losses = Annotated[tuple[Annotated[LossOptions, Field(discriminator="kind")], ...], BeforeValidator(_listed), Field(min_length=1)]
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """`train: head` learns the head alone on stored embeddings; `train: all` learns the whole network on pictures."""
+    """`train: head` learns the head alone on stored embeddings; `train: all` learns the whole network on pictures, or what of
+    it `tuning` says. `targets`: what is learnt besides the species. `loss`: the losses that are added up by their weights; in a
+    file one will do without a list. `fraction`: share of each species' observations to train on and to choose by, at least one;
+    for trying things out.
+    """
 
     name: str
     train: Literal["head", "all"] = "head"
     seed: int = 0
+    fraction: float = 1.0
     backbone: BackboneOptions = field(default_factory=BackboneOptions)
     head: Annotated[HeadOptions, Field(discriminator="kind")] = field(default_factory=LinearOptions)
-    loss: CrossEntropyOptions = field(default_factory=CrossEntropyOptions)
+    targets: TargetOptions = field(default_factory=TargetOptions)
+    tuning: TuningOptions = field(default_factory=TuningOptions)
+    loss: Losses = (CrossEntropyOptions(),)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
-    augment: AugmentOptions = field(default_factory=AugmentOptions)
+    sampler: Annotated[SamplerOptions, Field(discriminator="kind")] = field(default_factory=PlainOptions)
+    augment: Annotated[AugmentOptions, BeforeValidator(with_preset)] = field(default_factory=AugmentOptions)
+    mixing: MixingOptions = field(default_factory=MixingOptions)
     metadata: MetadataOptions | None = None
+    folds: int = 0
+    """Members that `taxakey folds` trains by this recipe (`dataset.folds`); a single run isn't changed by it."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is {self.fraction}; it must lie above 0 and not above 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as for a manifest."""
@@ -70,6 +98,10 @@ class Recipe:
     def with_seed(self, seed: int | None) -> Recipe:
         """The same recipe with another seed; None leaves it."""
         return self if seed is None else replace(self, seed=seed)
+
+    def with_fraction(self, fraction: float | None) -> Recipe:
+        """The same recipe for a part of the pictures; None leaves it."""
+        return self if fraction is None else replace(self, fraction=fraction)
 
     def with_weights(self, weights: str | None) -> Recipe:
         """The same recipe with other pretrained weights ("hub", "none" or a file); None leaves it."""
@@ -84,26 +116,60 @@ class Recipe:
                 f"{self.name}: this head is built from embeddings (start: class_means, or an order by similarity), and "
                 "train: all makes none; use train: head, or start: random and order: taxonomic"
             )
-        self._check_metadata()
+        if self.train == "head" and self.tuning != TuningOptions():
+            raise BadRecipe(f"{self.name}: tuning says how a backbone learns, and train: head leaves it as it is; drop one")
+        if self.tuning.head_first and self.tuning.head_first >= self.loop.epochs:
+            raise BadRecipe(
+                f"{self.name}: tuning.head_first is {self.tuning.head_first} of {self.loop.epochs} epochs, so the backbone would "
+                "never learn; take train: head for that, or more epochs"
+            )
         if self.loop.epochs == 0 and getattr(self.head, "start", "random") == "random":
             raise BadRecipe(f"{self.name}: no epochs leave a random head; give the head start: class_means, or train it")
         if getattr(self.head, "sparse", False) and self.optimizer.name != "lazy_adamw":
             raise BadRecipe(f"{self.name}: head.sparse needs the optimizer lazy_adamw, not {self.optimizer.name}")
+        _check_losses(self)
+        _check_metadata(self)
+        if self.train == "head" and self.mixing.cutmix:
+            raise BadRecipe(f"{self.name}: cutmix cuts pictures, and train: head learns on stored features; use mixing.mixup")
         return self.with_weights(expanded(self.backbone.weights, "weights", "use --weights FILE"))
-
-    def _check_metadata(self) -> None:
-        if self.metadata is None and (self.backbone.metadata_tokens or isinstance(self.head, MetadataTransformerOptions)):
-            raise BadRecipe(f"{self.name}: this network takes metadata and the recipe names none; add metadata: {{}}")
-        if self.backbone.metadata_tokens and isinstance(self.head, MetadataTransformerOptions):
-            raise BadRecipe(f"{self.name}: backbone.metadata_tokens leaves no metadata to the head; take another head")
-        if self.backbone.metadata_tokens and self.train == "head":
-            raise BadRecipe(
-                f"{self.name}: backbone.metadata_tokens must be learnt; use train: all, or a head that takes metadata"
-            )
 
     def write(self, path: Path | str) -> None:
         """Write it as YAML, whole: every default spelled out."""
-        write_text(path, yaml.safe_dump(_plain(self.to_dict()), sort_keys=False, allow_unicode=True))
+        write_text(path, self.as_yaml())
+
+    def as_yaml(self) -> str:
+        """The text of the file."""
+        return yaml.safe_dump(_plain(self.to_dict()), sort_keys=False, allow_unicode=True)
+
+
+def _check_losses(recipe: Recipe) -> None:
+    """Raise BadRecipe for losses that don't go together with each other or with the rest."""
+    kinds = [options.kind for options in recipe.loss]
+    if all(options.accompanies for options in recipe.loss):
+        raise BadRecipe(f"{recipe.name}: loss: {', '.join(kinds)} alone teaches no species; list it beside cross_entropy, say")
+    if kinds.count("marginal") > 1:
+        raise BadRecipe(f"{recipe.name}: loss: marginal stands twice; once is enough, with another weight")
+    for options in recipe.loss:
+        if options.scores_all and getattr(recipe.head, "sparse", False):
+            raise BadRecipe(f"{recipe.name}: loss: {options.kind} needs the scores of all classes, and so head.sparse: false")
+        if options.compares_choices and recipe.head.kind == "sampled":
+            raise BadRecipe(
+                f"{recipe.name}: loss: {options.kind} compares classes with each other, and each that a sampled head draws "
+                "stands for many; take logit_adjusted, or another head"
+            )
+        if options.moves_features and recipe.train == "head":
+            raise BadRecipe(f"{recipe.name}: loss: {options.kind} moves the features, which train: head leaves as they are")
+
+
+def _check_metadata(recipe: Recipe) -> None:
+    """Raise BadRecipe where the network's metadata and the recipe's don't go together."""
+    tokens, transformer = recipe.backbone.metadata_tokens, isinstance(recipe.head, MetadataTransformerOptions)
+    if recipe.metadata is None and (tokens or transformer):
+        raise BadRecipe(f"{recipe.name}: this network takes metadata and the recipe names none; add metadata: {{}}")
+    if tokens and transformer:
+        raise BadRecipe(f"{recipe.name}: backbone.metadata_tokens leaves no metadata to the head; take another head")
+    if tokens and recipe.train == "head":
+        raise BadRecipe(f"{recipe.name}: backbone.metadata_tokens must be learnt; use train: all, or a head that takes metadata")
 
 
 refuse_unknown_keys(
@@ -111,10 +177,16 @@ refuse_unknown_keys(
     LoopOptions,
     BackboneOptions,
     *get_args(HeadOptions),
-    CrossEntropyOptions,
+    TargetOptions,
+    TuningOptions,
+    LoraOptions,
+    *get_args(LossOptions),
     OptimizerOptions,
     ScheduleOptions,
+    *get_args(SamplerOptions),
     AugmentOptions,
+    RareOptions,
+    MixingOptions,
     MetadataOptions,
 )
 _ADAPTER = TypeAdapter(Recipe)

@@ -214,6 +214,17 @@ def test_an_observation_in_three_parts_is_told_for_each_pair_of_parts() -> None:
     ]
 
 
+def test_where_all_is_of_one_institution_no_species_stands_out() -> None:
+    assert told_by_hand(rows_by_hand(institutionCode=["X"] * 4)) == []
+    assert [row[0] for row in told_by_hand(rows_by_hand(institutionCode=["X", "Y", "X", None]))] == ["one institution"] * 2
+
+
+def test_of_several_in_an_earlier_part_the_least_image_id_is_told_in_whatever_order_they_stand() -> None:
+    rows = rows_by_hand(occurrenceID=["1", "1", "3", "1"])
+    expected = [("same observation", "d", "test", "Aus bus", "a", "train", "Aus bus", "1")]
+    assert told_by_hand(rows) == told_by_hand(rows.take([3, 2, 1, 0])) == expected
+
+
 def test_the_same_bytes_are_told_once_and_not_as_near_too() -> None:
     hashes = [bytes(32), bytes(32), bytes([255]) * 32, bytes(32)]
     found = told_by_hand(rows_by_hand(sha256=["00", "01", "02", "00"], perceptual_hash=hashes))

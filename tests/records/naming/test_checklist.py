@@ -90,7 +90,7 @@ def test_wcvp(tmp_path: Path, delimiter: str) -> None:
     assert found.counts["above the rank of species"] == 1
 
 
-def test_gbif_backbone_in_a_zip_with_vernacular_names(tmp_path: Path) -> None:
+def test_gbif_backbone_in_a_zip_beside_vernacular_names(tmp_path: Path) -> None:
     fields = (
         "taxonID", "acceptedNameUsageID", "parentNameUsageID", "scientificName", "scientificNameAuthorship", "canonicalName",
         "genericName", "specificEpithet", "infraspecificEpithet", "taxonRank", "taxonomicStatus", "kingdom", "family",
@@ -122,8 +122,6 @@ def test_gbif_backbone_in_a_zip_with_vernacular_names(tmp_path: Path) -> None:
     assert [row["accepted"] for row in rows_by_id.values()] == [0, 0, 2, 3]
     assert [row["species"] for row in rows_by_id.values()] == [0, 0, 0, 3]
     assert rows_by_id["4"]["hybrid"] is True
-    assert found.vernacular_names("EN") == {"1": 'annual "meadow" grass'}
-    assert found.vernacular_names("de") == {"1": "Einjähriges Rispengras"}
 
 
 def test_plain_list_and_names_given_twice(tmp_path: Path) -> None:
@@ -231,7 +229,6 @@ def test_links_equal_a_slow_walk(rows: list[tuple[str, int | None]]) -> None:
                     "acceptedNameUsageID": pa.array([None if link is None else str(link) for _, link in rows], pa.string()),
                 }
             ),
-            None,
             0,
         ),
         "made",
@@ -299,7 +296,6 @@ def test_other_real_lists_are_read(shared_data: Path) -> None:
     spiders = read_checklist(shared_data / "dwca" / "dwca-io" / "checklist_980.zip")
     assert "Agelena labyrinthica" in ends(spiders)
     whales = read_checklist(shared_data / "dwca" / "dwca-io" / "archive-tax.zip")
-    assert whales.vernacular_names("Turkish")["544382"] == "Afale"
     assert whales.counts[CIRCLE] > 2000  # this list's synonyms and accepted names name each other as accepted
 
 

@@ -18,7 +18,7 @@ from taxakey.errors import BadInput, BadRecords, MissingArtifact
 from taxakey.records.naming.checklist import BROKEN, UNPLACED, Checklist, make_checklist, read_checklist
 from taxakey.records.naming.checklist_files import Delivered
 from taxakey.records.naming.delivered_names import read_names
-from taxakey.records.naming.matches import MATCHED, UNMATCHED, Matches, apply_matches
+from taxakey.records.naming.matches import MATCHED, UNMATCHED, Matches
 from taxakey.records.naming.matching import (
     EQUALLY_NEAR,
     HOMONYMS,
@@ -32,7 +32,6 @@ from taxakey.records.naming.matching import (
 )
 from taxakey.records.naming.nearest import allowed_distance
 from taxakey.records.naming.scientific_name import DOUBTFUL, NO_NAME, NOT_TO_SPECIES
-from taxakey.records.table import Observations
 
 FIELDS = (
     "taxonID", "scientificName", "scientificNameAuthorship", "taxonRank", "taxonomicStatus", "acceptedNameUsageID", "kingdom",
@@ -72,7 +71,7 @@ LIST = [
 
 def checklist_of(rows: Sequence[Sequence[str]]) -> Checklist:
     columns = {field: pa.array([row[place] or None for row in rows], pa.string()) for place, field in enumerate(FIELDS)}
-    return make_checklist(Delivered("Darwin Core", pa.table(columns), None, 0), "made")
+    return make_checklist(Delivered("Darwin Core", pa.table(columns), 0), "made")
 
 
 CHECKLIST = checklist_of(LIST)
@@ -292,38 +291,6 @@ def test_the_artifact_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / "names" / "unmatched.parquet").unlink()
     with pytest.raises(MissingArtifact, match=r"unmatched\.parquet"):
         Matches.read(tmp_path / "names")
-
-
-def observations(rows: Sequence[tuple[str, str | None]]) -> Observations:
-    numbers = [str(number) for number in range(len(rows))]
-    table = table_of(rows)
-    return Observations.from_table(
-        table.append_column("occurrenceID", pa.array(numbers))
-        .append_column("image_id", pa.array(numbers))
-        .append_column("path", pa.array([f"/{number}.jpg" for number in numbers]))
-        .append_column("family", pa.array(["Gramineae"] * len(rows)))
-    )
-
-
-def test_observations_take_the_accepted_names_and_the_others_are_rejected() -> None:
-    found = observations(
-        [("Poa crassa", "Gaudin"), ("Poa elegans", None), ("Poa annua", "L."), ("Poa crassa", None), ("Rosa canina", "")]
-    )
-    applied = apply_matches(found, match_names(found.table, CHECKLIST))
-    assert applied.table["scientificName"].to_pylist() == ["Poa annua"] * 3
-    assert applied.table["occurrenceID"].to_pylist() == ["0", "2", "3"]
-    assert applied.table["taxonID"].to_pylist() == ["1"] * 3
-    assert applied.table["family"].to_pylist() == ["Poaceae"] * 3
-    assert applied.table["path"].to_pylist() == ["/0.jpg", "/2.jpg", "/3.jpg"]
-    assert applied.rejections() == {HOMONYMS: 1, NO_GENUS: 1}
-    assert applied.rejected["detail"][0].as_py().startswith("Poa elegans Roxb. (synonym, 6)")
-    assert applied.table.schema == found.table.schema
-
-
-def test_matches_of_other_records_are_refused() -> None:
-    found = observations([("Poa crassa", "Gaudin"), ("Poa elegans", None)])
-    with pytest.raises(BadInput, match=r"1 observations \(first: Poa elegans\)"):
-        apply_matches(found, match_names(found.table.slice(0, 1), CHECKLIST))
 
 
 def test_names_from_files(tmp_path: Path) -> None:

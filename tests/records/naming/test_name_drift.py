@@ -39,7 +39,7 @@ def checklist_of(rows: list[tuple[str, str, str]]) -> Checklist:
         "acceptedNameUsageID": [ids[row[2]] for row in rows],
         "family": ["Aaceae"] * len(rows),
     }
-    return make_checklist(Delivered("Darwin Core", pa.table(columns), None, 0), "made")
+    return make_checklist(Delivered("Darwin Core", pa.table(columns), 0), "made")
 
 
 BEFORE, NOW = checklist_of(OLD), checklist_of(NEW)

@@ -52,18 +52,15 @@ LINKS = (ACCEPTED, SYNONYM, SYNONYM_OF_SYNONYM, BROKEN, CIRCLE, UNPLACED)
 
 # What checklists write for a name that counts. GBIF's "doubtful" taxa carry records of their own.
 _STANDS = ("accepted", "valid", "provisionally accepted", "accepted name", "current name", "doubtful")
-_VERNACULAR = pa.schema([("taxonID", pa.string()), ("vernacularName", pa.string()), ("language", pa.string())])
 
 
 @dataclass(frozen=True, eq=False)
 class Checklist:
-    """`table` has the columns of `SCHEMA`; `vernacular`: taxonID, vernacularName, language (null: not said); `counts` says what
-    was found and what was left out, by reason."""
+    """`table` has the columns of `SCHEMA`; `counts` says what was found and what was left out, by reason."""
 
     name: str
     format: str
     table: pa.Table
-    vernacular: pa.Table
     counts: Mapping[str, int]
 
     def __len__(self) -> int:
@@ -74,14 +71,6 @@ class Checklist:
         rows = self.table.filter(pc.equal(self.table["species"], pa.array(range(len(self)), pa.int32())))
         families = rows.group_by("scientificName", use_threads=False).aggregate([("family", "min")])
         return families.rename_columns(["scientificName", "family"])
-
-    def vernacular_names(self, language: str) -> dict[str, str]:
-        """taxonID -> the first vernacular name in a language, given as the checklist writes it ("en", "English")."""
-        wanted = self.vernacular.filter(pc.equal(pc.utf8_lower(self.vernacular["language"]), language.lower()))
-        names: dict[str, str] = {}
-        for taxon, name in zip(wanted["taxonID"].to_pylist(), wanted["vernacularName"].to_pylist(), strict=True):
-            names.setdefault(taxon, name)
-        return names
 
 
 def read_checklist(path: Path | str) -> Checklist:
@@ -116,8 +105,7 @@ def make_checklist(delivered: Delivered, name: str) -> Checklist:
     table = pa.table([fields[field.name] for field in SCHEMA], schema=SCHEMA).combine_chunks()  # rows are taken from it
     counts["names"] = len(table)
     counts |= Counter({pair["values"]: pair["counts"] for pair in pc.value_counts(links).to_pylist()})
-    vernacular = delivered.vernacular.cast(_VERNACULAR) if delivered.vernacular is not None else _VERNACULAR.empty_table()
-    return Checklist(name, delivered.format, table, vernacular, {key: number for key, number in counts.items() if number})
+    return Checklist(name, delivered.format, table, {key: number for key, number in counts.items() if number})
 
 
 # ---- columns ----

@@ -1,7 +1,7 @@
 """Files of a checklist -> its columns as delivered, under Darwin Core names. The format is recognised from the header.
 
 Known are WCVP (https://doi.org/10.34885/rvc3-4d77), Darwin Core taxon files, GBIF's backbone among them, and a plain list with a
-column scientificName; each as a file, or in a zip or folder, with a file of vernacular names beside it.
+column scientificName; each as a file, or in a zip or folder, beside other files.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ _DARWIN_CORE = {
     "genericName": ("genericname",),
     "specificEpithet": ("specificepithet",),
     "infraspecificEpithet": ("infraspecificepithet",),
-    "vernacularName": ("vernacularname", "vernacular_name"),
-    "language": ("language", "languagecode"),
 }
 _WCVP = {
     "taxonID": ("plant_name_id",),
@@ -68,12 +66,10 @@ _OF_A_TAXON = ("taxonID", "taxonRank", "taxonomicStatus", "acceptedNameUsageID",
 
 @dataclass(frozen=True)
 class Delivered:
-    """`names`: strings under Darwin Core names, one row a name; `vernacular`: taxonID, vernacularName, language, or None;
-    `too_long`: lines with more columns than the header."""
+    """`names`: strings under Darwin Core names, one row a name; `too_long`: lines with more columns than the header."""
 
     format: Format
     names: pa.Table
-    vernacular: pa.Table | None
     too_long: int
 
 
@@ -85,7 +81,7 @@ class _Table:
     open: Open
     dialect: Dialect
     header: list[str]
-    format: Format | Literal["vernacular names"] | None
+    format: Format | None
     columns: dict[str, int]
 
     def read(self) -> tuple[pa.Table, int]:
@@ -100,13 +96,9 @@ def read_checklist_files(path: Path | str) -> Delivered:
         tables = [_recognise(name, open_file) for name, open_file in files.items()]
         chosen = _chosen(path, tables)
         names, too_long = chosen.read()
-        vernacular = [table.read()[0] for table in tables if table.format == "vernacular names"]
     if not names.num_rows:
         raise BadRecords(f"{chosen.name}: a header and no names; name a checklist with rows")
-    if "vernacularName" in names.column_names:
-        vernacular.append(names)
-    common = pa.concat_tables([_vernacular(table) for table in vernacular]) if vernacular else None
-    return Delivered(chosen.format, names, common, too_long)  # type: ignore[arg-type]
+    return Delivered(chosen.format, names, too_long)  # type: ignore[arg-type]
 
 
 def _chosen(path: Path, tables: Sequence[_Table]) -> _Table:
@@ -121,15 +113,6 @@ def _chosen(path: Path, tables: Sequence[_Table]) -> _Table:
     if equal := [table.name for table in lists[1:] if preference(table) == preference(lists[0])]:
         raise BadRecords(f"{path}: {lists[0].name} and {equal[0]} could both be the checklist; name one of them")
     return lists[0]
-
-
-def _vernacular(table: pa.Table) -> pa.Table:
-    columns = {name: table[name] if name in table.column_names else pa.nulls(table.num_rows, pa.string()) for name in _COMMON}
-    named = pa.table(columns)
-    return named.filter(named["vernacularName"].is_valid())
-
-
-_COMMON = ("taxonID", "vernacularName", "language")
 
 
 # ---- where the files are ----
@@ -177,9 +160,6 @@ def _recognise(name: str, open_file: Open) -> _Table:
     if "scientificName" in darwin_core:
         format: Format = "Darwin Core" if any(column in darwin_core for column in _OF_A_TAXON) else "plain list"
         return _Table(name, open_file, dialect, header, format, darwin_core)
-    if "vernacularName" in darwin_core and "taxonID" in darwin_core:
-        common = {column: darwin_core[column] for column in _COMMON if column in darwin_core}
-        return _Table(name, open_file, dialect, header, "vernacular names", common)
     return _Table(name, open_file, dialect, header, None, {})
 
 

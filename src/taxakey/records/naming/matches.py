@@ -16,9 +16,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from taxakey.artifacts import Manifest, Plan, finish, open_atomically, read_manifest, start, write_parquet
-from taxakey.errors import BadInput, MissingArtifact
+from taxakey.errors import MissingArtifact
 from taxakey.records.naming.delivered_names import DELIVERED
-from taxakey.records.table import REJECTED, Observations
 
 MatchType = Literal[
     "exact", "without author", "hybrid sign ignored", "rank differs", "author differs", "accepted homonym", "rolled up",
@@ -108,37 +107,3 @@ class Matches:
                 raise MissingArtifact(f"{folder / name}: no such file; match the names again")
             tables.append(pq.read_table(folder / name).select(schema.names).cast(schema))
         return cls(*tables)
-
-
-def apply_matches(observations: Observations, matches: Matches) -> Observations:
-    """Observations under their accepted names; those whose name wasn't matched are rejected, with the reason and candidates.
-
-    taxonID becomes that of the accepted species; phylum, class and order stay as delivered, as does verbatimScientificName.
-    Raises BadInput where a name of the observations is in neither table of `matches`: they were made from other records.
-    """
-    table, rows = observations.table, pa.array(range(len(observations)), pa.int64())
-    keys = _keys(table, list(DELIVERED)).combine_chunks()
-    matched = pc.index_in(keys, _keys(matches.matched, list(DELIVERED.values())).combine_chunks())
-    unmatched = pc.index_in(keys, _keys(matches.unmatched, list(DELIVERED.values())).combine_chunks())
-    strange = pc.and_(pc.is_null(matched), pc.is_null(unmatched))
-    if number := pc.sum(strange).as_py():
-        first = table["scientificName"].filter(strange)[0]
-        raise BadInput(
-            f"{number:,} observations (first: {first}) have names that weren't matched; match the names of these records"
-        )
-    good, bad = pc.drop_null(matched), pc.drop_null(unmatched)
-    kept = table.take(rows.filter(pc.is_valid(matched)))
-    accepted = matches.matched.take(good)
-    columns = {"taxonID": accepted["acceptedNameUsageID"]}
-    columns |= {name: accepted[name] for name in ("scientificName", "scientificNameAuthorship", "genus", "taxonRank")}
-    columns |= {name: pc.coalesce(accepted[name], kept[name]) for name in ("kingdom", "family")}
-    kept = pa.table([columns.get(field.name, kept[field.name]) for field in kept.schema], schema=kept.schema)
-    refused, why = table.take(rows.filter(pc.is_valid(unmatched))), matches.unmatched.take(bad)
-    moved = pa.table([*(refused[name] for name in REJECTED.names[:3]), why["reason"], why["candidates"]], schema=REJECTED)
-    return Observations(kept, pa.concat_tables([observations.rejected, moved]).combine_chunks(), observations.repaired)
-
-
-def _keys(table: pa.Table, columns: list[str]) -> pa.ChunkedArray:
-    """One string for a row's delivered name."""
-    parts = [pc.fill_null(table[name].cast(pa.string()), "") for name in columns]
-    return pc.binary_join_element_wise(*parts, "\x1f")

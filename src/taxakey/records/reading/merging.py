@@ -60,7 +60,8 @@ def merge(sources: Sequence[Observations]) -> Observations:
 def _merge_two(first: Observations, later: Observations) -> Observations:
     if not len(first) or not len(later):
         table, counts = pa.concat_tables([first.table, later.table]), dict[str, int]()
-        return Observations(table.combine_chunks(), _below(first.rejected, later.rejected), _added(first, later, counts))
+        rejected = _below(first.rejected, later.rejected)
+        return Observations(table.combine_chunks(), rejected, _added(first, later, counts), _below(first.partial, later.partial))
     known, new = _keys(first.table), _keys(later.table)
     same = _matches(known, new)
     rows = _with_known_ids(later.table, first.table, known, new, same)
@@ -70,7 +71,8 @@ def _merge_two(first: Observations, later: Observations) -> Observations:
     renamed = pc.sum(pc.not_equal(known.name.take(same), new.name)).as_py() or 0
     counts = {MERGED: len(same) - same.null_count, RENAMED: renamed}
     rejected = _below(first.rejected, later.rejected, _refused(rows.filter(again)))
-    return Observations(table.cast(SCHEMA).combine_chunks(), rejected, _added(first, later, counts))
+    partial = _below(first.partial, later.partial)
+    return Observations(table.cast(SCHEMA).combine_chunks(), rejected, _added(first, later, counts), partial)
 
 
 def _below(*tables: pa.Table) -> pa.Table:

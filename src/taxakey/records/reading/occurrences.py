@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def of_archive(archive: Archive) -> Observations:
     found = observations(columns, reason, columns["identifier"]).add_rejected(TOO_LONG, too_long)
     if not unbalanced:
         return found
-    return Observations(found.table, found.rejected, {**found.repaired, UNBALANCED: unbalanced})
+    return replace(found, repaired={**found.repaired, UNBALANCED: unbalanced})
 
 
 def _columns(table: pa.Table) -> Table:

@@ -1,0 +1,145 @@
+"""What a study found: each variant's figures, mean over seeds, and its difference from the reference with a paired interval.
+
+Shapes: O observations, R resamples, L labels, V variants, S seeds.
+
+A difference is measured on the same observations with the same resamples: the figure's mean over the variant's seeds less that
+over the reference's. The interval says how far other photographs could have moved it; the range over seeds says what the draw
+of start, order and augmentation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxakey.artifacts import read_manifest
+from taxakey.dataset.reader import Dataset
+from taxakey.errors import BadInput
+from taxakey.evaluation.labels import Labelled, label
+from taxakey.metrics.accuracy import Floats, hits
+from taxakey.metrics.intervals import Interval, Statistic, bootstrap, class_mean_of, macro_f1_of, ratio_of
+from taxakey.metrics.ranking import reciprocal_ranks
+from taxakey.predictions import Predictions
+from taxakey.taxonomy import Taxonomy
+
+TITLES = {
+    "top_1": "top-1",
+    "macro_top_1": "macro top-1",
+    "macro_f1": "macro F1",
+    "ma_mrr": "MA-MRR@30",
+    "rare": "rare third",
+    "middle": "middle third",
+    "common": "common third",
+    "genus_top_1": "genus top-1",
+}
+"""The figures of a table and how it calls them. Thirds: macro top-1 of the species by their training images."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant: each seed's figures, their means, and the differences from the reference (none for the reference itself)."""
+
+    name: str
+    by_seed: Mapping[int, Mapping[str, float]]
+    mean: Mapping[str, float]
+    difference: Mapping[str, Interval]
+    counts: Mapping[str, int]
+    above_90: float
+    """Species of the part that are named right in at least nine of ten cases; mean over seeds."""
+
+
+def rows_of(predictions: Mapping[str, Mapping[int, Path]], dataset: Path, reference: str, *, resamples: int = 1000) -> list[Row]:
+    """One row a variant. Raises BadInput where two predictions aren't of the same observations."""
+    opened = Dataset.open(dataset)
+    counts_C = opened.train_counts()
+    statistics = {
+        name: {seed: _statistics(folder, counts_C) for seed, folder in seeds.items()} for name, seeds in predictions.items()
+    }
+    observations = _same_observations(predictions)
+    return [_row(name, predictions[name], statistics, reference, observations, resamples) for name in predictions]
+
+
+def _row(
+    name: str,
+    folders: Mapping[int, Path],
+    statistics: Mapping[str, Mapping[int, Mapping[str, Statistic]]],
+    reference: str,
+    observations: int,
+    resamples: int,
+) -> Row:
+    own, theirs = statistics[name], statistics[reference]
+    all_ones = np.ones((1, observations))
+    by_seed = {seed: {key: float(statistic(all_ones)[0]) for key, statistic in own[seed].items()} for seed in own}
+    keys = list(next(iter(by_seed.values())))
+    differences = {}
+    if name != reference:
+        paired = {key: _difference([s[key] for s in own.values()], [s[key] for s in theirs.values()]) for key in keys}
+        differences = bootstrap(paired, observations, resamples=resamples)
+    return Row(
+        name=name,
+        by_seed=by_seed,
+        mean={key: float(np.mean([figures[key] for figures in by_seed.values()])) for key in keys},
+        difference=differences,
+        counts=dict(read_manifest(next(iter(folders.values())).parent / "run", "run").counts),
+        above_90=float(np.mean([_above(folder, 0.9) for folder in folders.values()])),
+    )
+
+
+def _difference(own: Sequence[Statistic], theirs: Sequence[Statistic]) -> Statistic:
+    def statistic(weights_RO: NDArray[np.floating]) -> Floats:
+        return np.mean([one(weights_RO) for one in own], axis=0) - np.mean([one(weights_RO) for one in theirs], axis=0)
+
+    return statistic
+
+
+def _same_observations(predictions: Mapping[str, Mapping[int, Path]]) -> int:
+    first: list[str | None] | None = None
+    for seeds in predictions.values():
+        for folder in seeds.values():
+            ids = Predictions.read(folder / "observations.parquet").strings("observation_id")
+            if first is not None and ids != first:
+                raise BadInput(f"{folder}: other observations than the study's first predictions; they can't be compared")
+            first = ids
+    return len(first or [])
+
+
+def _statistics(folder: Path, counts_C: NDArray[np.int64]) -> dict[str, Statistic]:
+    species, genus = _labelled(folder, "species"), _labelled(folder, "genus")
+    top_1 = hits(species.rank_O, 1)
+    found = {
+        "top_1": ratio_of(top_1 * species.known_O, species.known_O),
+        "macro_top_1": class_mean_of(top_1, species.label_O),
+        "macro_f1": macro_f1_of(species.label_O, species.predicted_O),
+        "ma_mrr": class_mean_of(reciprocal_ranks(species.rank_O), species.label_O),
+    }
+    for third, chosen_L in _thirds(counts_C, len(species.names)).items():
+        label_O = np.where(chosen_L[species.label_O], species.label_O, -1)
+        if (label_O >= 0).any():
+            found[third] = class_mean_of(top_1, label_O)
+    if genus.known_O.any():
+        found["genus_top_1"] = ratio_of(hits(genus.rank_O, 1) * genus.known_O, genus.known_O)
+    return found
+
+
+def _labelled(folder: Path, rank: str) -> Labelled:
+    return label(Predictions.read(folder / "observations.parquet"), Taxonomy.read(folder / "taxonomy.parquet"), rank)
+
+
+def _thirds(counts_C: NDArray[np.int64], labels: int) -> dict[str, NDArray[np.bool_]]:
+    """Which labels belong to the third of the model's species with fewest, middling, most training images; ties by index."""
+    third_C = np.argsort(np.argsort(counts_C, kind="stable"), kind="stable") * 3 // max(len(counts_C), 1)
+    third_L = np.full(labels, -1)
+    third_L[: len(third_C)] = third_C
+    return {name: third_L == number for number, name in enumerate(("rare", "middle", "common"))}
+
+
+def _above(folder: Path, share: float) -> int:
+    species = _labelled(folder, "species")
+    known = species.known_O
+    right_L = np.bincount(species.label_O[known], weights=hits(species.rank_O, 1)[known])
+    seen_L = np.bincount(species.label_O[known])
+    return int((right_L[seen_L > 0] / seen_L[seen_L > 0] >= share).sum())

@@ -1,0 +1,127 @@
+"""A study's table as Markdown, CSV and JSON, and a plot of it; a paper's rows stand apart, since they are of other data."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from taxakey.artifacts import write_json, write_text
+from taxakey.report.markdown import escape, table
+from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
+from taxakey.study.figures import TITLES, Row
+from taxakey.study.plan import Published, Study
+
+_PLOTTED = ("top_1", "macro_top_1", "rare")
+
+
+def write_tables(study: Study, rows: Sequence[Row], out: Path, command: str, notes: Sequence[str] = ()) -> Path:
+    """Write study.json, study.csv, study.md and study.png; -> study.md, the page for people."""
+    facts: dict[str, Any] = {"study": study.study, "title": study.title, "reference": study.first, "seeds": list(study.seeds)}
+    published = asdict(study.published) if study.published else None
+    write_json(out / "study.json", {**facts, "notes": list(notes), "rows": [asdict(row) for row in rows], "published": published})
+    write_text(out / "study.csv", _csv(rows))
+    _plot(study, rows, out / "study.png")
+    write_text(out / "study.md", _markdown(study, rows, command, notes))
+    return out / "study.md"
+
+
+def _markdown(study: Study, rows: Sequence[Row], command: str, notes: Sequence[str]) -> str:
+    seeds = f"mean of {len(study.seeds)} seeds, their range in brackets" if len(study.seeds) > 1 else f"seed {study.seeds[0]}"
+    parts = [
+        f"# {escape(study.title)}",
+        *(f"> **Note:** {escape(note)}" for note in notes),
+        f"In per cent; {seeds}. Thirds: macro top-1 of the species with fewest, middling and most training images.",
+        figures_table(rows),
+        f"![{escape(study.title)}](study.png)",
+        f"## Differences from “{escape(study.first)}”",
+        "In points, with 95 % intervals: paired bootstrap over the observations, means over seeds. **Bold**: the interval leaves "
+        "out zero. That many comparisons are made at once isn't corrected for.",
+        differences_table(rows, study.first),
+        *(_published(study.published) if study.published else []),
+        "## How this was made",
+        f"`{command}`",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def figures_table(rows: Sequence[Row]) -> str:
+    """Every figure of every variant, as Markdown."""
+    keys = [key for key in TITLES if any(key in row.mean for row in rows)]
+    body = [
+        [
+            escape(row.name),
+            *(_with_range([figures[key] for figures in row.by_seed.values()]) if key in row.mean else "" for key in keys),
+            f"{row.above_90:.0f}",
+            f"{row.counts.get('trained_parameters', 0):,}",
+        ]
+        for row in rows
+    ]
+    return table(["", *(TITLES[key] for key in keys), "species above 90 %", "trained parameters"], body)
+
+
+def differences_table(rows: Sequence[Row], reference: str) -> str:
+    """Differences from the reference in points, as Markdown."""
+    others = [row for row in rows if row.name != reference]
+    if not others:
+        return "There is no other variant."
+    keys = [key for key in TITLES if key in others[0].difference]
+    body = [[escape(row.name), *(_difference(row.difference[key]) for key in keys)] for row in others]
+    return table(["", *(TITLES[key] for key in keys)], body)
+
+
+def _with_range(values: Sequence[float]) -> str:
+    mean = f"{100 * sum(values) / len(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ({100 * min(values):.1f} … {100 * max(values):.1f})"
+
+
+def _difference(interval: Any) -> str:
+    text = f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    return f"**{text}**" if interval.low > 0 or interval.high < 0 else text
+
+
+def _published(published: Published) -> list[str]:
+    columns = list(dict.fromkeys(column for row in published.rows.values() for column in row))
+    body = [
+        [escape(name), *("" if row.get(column) is None else str(row[column]) for column in columns)]
+        for name, row in published.rows.items()
+    ]
+    return [
+        "## What was published, on other data",
+        f"{escape(published.source)}, measured on {escape(published.data)}: no row here may be compared with a row above.",
+        table(["", *(escape(column) for column in columns)], body),
+    ]
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("variant", "seed", "figure", "value"))
+    for row in rows:
+        for seed, figures in row.by_seed.items():
+            writer.writerows((row.name, seed, key, f"{value:.6f}") for key, value in figures.items())
+    return text.getvalue()
+
+
+def _plot(study: Study, rows: Sequence[Row], path: Path) -> None:
+    keys = [key for key in _PLOTTED if key in rows[0].mean]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.6 * len(keys) + 2.4, 0.32 * len(rows) + 1.1), facecolor="white", layout="constrained")
+        panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
+        for key, axes in zip(keys, panels, strict=True):
+            for y, row in enumerate(rows):
+                values = [100 * figures[key] for figures in row.by_seed.values() if key in figures]
+                colour = BLUE if row.name == study.first else GREEN
+                axes.plot(values, [y] * len(values), "o", color=colour, alpha=0.35, markersize=5)
+                axes.plot(100 * row.mean[key], y, "D", color=colour, markersize=5)
+            axes.axvline(100 * next(row for row in rows if row.name == study.first).mean[key], color=GREY, linewidth=0.8)
+            axes.set_xlabel(f"{TITLES[key]}, %")
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+        panels[0].set_yticks(range(len(rows)), [row.name for row in rows])
+        figure.savefig(path, dpi=140)

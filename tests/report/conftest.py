@@ -1,0 +1,27 @@
+"""A real headless Chromium with the screen of a telephone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def telephone() -> Iterator[Any]:
+    """A tab that notes in `complaints` what the console says, and in `requests` the schemes of all addresses asked for."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="install playwright: pip install 'taxakey[dev]'")
+    browser_path = shutil.which("chromium")
+    if browser_path is None:
+        pytest.skip("no chromium on this machine; install it: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page(viewport={"width": 390, "height": 844})
+        tab.complaints, tab.requests = [], []
+        tab.on("console", lambda message: tab.complaints.append(message.text))
+        tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
+        tab.on("request", lambda request: tab.requests.append(request.url.split(":")[0]))
+        yield tab
+        browser.close()
