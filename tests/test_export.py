@@ -17,10 +17,13 @@ import taxakey.export as exporting
 from taxakey.artifacts import read_manifest
 from taxakey.calibration import Calibration
 from taxakey.dataset.preprocess import Preprocess
-from taxakey.errors import ExportMismatch, MissingArtifact, PlanMismatch
+from taxakey.errors import BadInput, ExportMismatch, MissingArtifact, PlanMismatch
 from taxakey.export import check, export, write_onnx
+from taxakey.metadata.encoder import MetadataEncoder, MetadataOptions
+from taxakey.metadata.observation import encoded
 from taxakey.models.backbones import Network
 from taxakey.models.head_options import build_head
+from taxakey.models.metadata_vit import with_metadata_tokens
 from taxakey.serving.identifier import load
 from taxakey.serving.scorers import OnnxScorer
 from taxakey.taxonomy import Taxonomy
@@ -85,6 +88,50 @@ def test_a_flat_and_a_tree_head_are_exported_and_answer_alike(kind: str, exporte
         assert [t.scientific_name for t in one.genera] == [t.scientific_name for t in other.genera]
 
 
+TOLD = MetadataEncoder(MetadataOptions(), {"habitat": ("bog", "wood"), "substrate": ("peat",)})
+SMALL_HEAD = {"layers": 2, "attention_heads": 4, "feed_forward": 24, "hidden": 20, "token_hidden": 12}
+SMALL_VIT = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
+@pytest.mark.parametrize("kind", ["metadata_transformer", "mlp", "linear on a told vit"])
+def test_a_model_that_takes_metadata_is_exported_with_what_they_mean(kind: str, tmp_path: Path) -> None:
+    """Run and bundle answer alike, told something or nothing; and differently when told something else."""
+    torch.manual_seed(0)
+    taxonomy = Taxonomy.from_rows([{"scientificName": f"Genus{i % 4} species{i}", "genus": f"Genus{i % 4}"} for i in range(11)])
+    vit = kind == "linear on a told vit"
+    backbone = {"name": "vit_tiny_patch16_224", "arguments": SMALL_VIT, "metadata_tokens": True} if vit else {"name": BACKBONE}
+    head = {"kind": "linear"} if vit else {"kind": kind} | (SMALL_HEAD if "transformer" in kind else {"hidden": 20})
+    recipe = recipe_from({"name": kind, "backbone": {**backbone, "weights": "none"}, "head": head, "metadata": {}}, "a test")
+    body = timm.create_model(recipe.backbone.name, num_classes=0, **recipe.backbone.arguments)
+    body, groups = (with_metadata_tokens(body, TOLD.widths), ()) if vit else (body, TOLD.widths)
+    network = Network(body, build_head(recipe.head, body.num_features, taxonomy, metadata=groups)).eval()
+    for parameter in network.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    save_model(tmp_path / "run" / "model", network, taxonomy, Preprocess(input_size=SIZE), recipe, TOLD)
+    export(tmp_path / "run", tmp_path / "bundle")
+    file = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (70, 80, 3), dtype=np.uint8)).save(file)
+    known = [{"eventDate": "2024-05-31", "habitat": "bog"}, {}, {"decimalLatitude": 50.9, "decimalLongitude": 11.6}]
+    answers = []
+    for folder in (tmp_path / "run", tmp_path / "bundle"):
+        model = load(folder)
+        assert model.takes == ("eventDate", "decimalLatitude", "decimalLongitude", "habitat", "substrate")
+        found = model.identify([file] * 3, known=known, top=11)
+        answers.append([{taxon.scientific_name: taxon.probability for taxon in answer.species} for answer in found])
+    for one, other in zip(*answers, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    assert answers[0][0] != pytest.approx(answers[0][1], abs=1e-3)
+    with torch.inference_mode():
+        told_BM = torch.from_numpy(encoded(TOLD, known))
+        pixels = torch.from_numpy(np.stack([Preprocess(input_size=SIZE).load(file)] * 3))
+        expected_BC = network(pixels, told_BM).softmax(1)
+    assert answers[1][2] == pytest.approx(dict(zip(taxonomy.names, expected_BC[2].tolist(), strict=True)), abs=1e-4)
+    assert "metadata.json" in (tmp_path / "bundle" / "README.md").read_text()
+    MetadataEncoder(MetadataOptions(), {"habitat": (), "substrate": ()}).write(tmp_path / "bundle")
+    with pytest.raises(BadInput, match="numbers of metadata"):
+        load(tmp_path / "bundle")
+
+
 def test_any_batch_size_gives_the_scores_of_torch(exported: Callable) -> None:
     run, bundle = exported("tree")
     model, scorer = load_model(run), OnnxScorer(bundle / "model.onnx")
@@ -116,7 +163,7 @@ def test_a_model_that_answers_differently_is_not_finished(
         return model
 
     # What the exporter would write, without waiting for it again.
-    monkeypatch.setattr(exporting, "write_onnx", lambda network, size, file: shutil.copy(finished / "model.onnx", file))
+    monkeypatch.setattr(exporting, "write_onnx", lambda network, size, file, **_: shutil.copy(finished / "model.onnx", file))
     with monkeypatch.context() as changed:
         changed.setattr(checkpoint, "load_model", load_a_little_changed)
         with pytest.raises(ExportMismatch, match=r"differ from torch's by up to 0\.0"):

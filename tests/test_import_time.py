@@ -22,6 +22,7 @@ NO_TORCH = (
     "taxakey.dataset.preprocess",
     "taxakey.dataset.reader",
     "taxakey.dataset.vectors",
+    "taxakey.metadata.observation",
     "taxakey.metrics.accuracy",
     "taxakey.evaluation",
     "taxakey.report.exploration_page",

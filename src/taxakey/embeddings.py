@@ -70,12 +70,13 @@ def features(
     rows: Sequence[int],
     preprocess: Preprocess | Crops,
     *,
+    metadata_NM: NDArray[np.float32] | None = None,
     device: str = "cpu",
     description: str | None = "reading pictures",
 ) -> NDArray[np.float32]:
     """What a network in eval mode says of some pictures of a part, [N, …] float32, decoding while it computes.
 
-    With several crops [N, K, …].
+    With several crops [N, K, …]. `metadata_NM`: of the same pictures, for a network that takes them.
     `description` heads the progress display; None shows none.
     """
     size = max(1, _BATCH[device] // preprocess.options.count) if isinstance(preprocess, Crops) else _BATCH[device]
@@ -83,14 +84,23 @@ def features(
     if device == "cpu":
         keep_freed_memory()
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    outputs = []
+    outputs: list[NDArray[np.float32]] = []
     decoded = _decoded(part, batches, preprocess)
     for pixels_BCHW in decoded if description is None else track(decoded, description, total=len(batches)):
         with torch.inference_mode():
             *several, _, _, _ = pixels_BCHW.shape
             pixels = torch.from_numpy(pixels_BCHW).flatten(0, -4).to(device, memory_format=torch.channels_last)
-            outputs.append(network(pixels).float().cpu().unflatten(0, several).numpy())
+            told = _told(metadata_NM, len(outputs) * size, several, device)
+            outputs.append(network(pixels, *told).float().cpu().unflatten(0, several).numpy())
     return np.concatenate(outputs) if outputs else np.zeros((0, 0), dtype=np.float32)
+
+
+def _told(metadata_NM: NDArray[np.float32] | None, first: int, several: Sequence[int], device: str) -> tuple[torch.Tensor, ...]:
+    """The further argument for a network that takes metadata: a batch's rows, each once for every crop."""
+    if metadata_NM is None:
+        return ()
+    rows_BM = torch.from_numpy(metadata_NM[first : first + several[0]]).to(device)
+    return (rows_BM.repeat_interleave(int(np.prod(several[1:])), dim=0),)
 
 
 def _decoded(part: Part, batches: list[Sequence[int]], preprocess: Preprocess | Crops) -> Iterator[NDArray[np.float32]]:

@@ -1,6 +1,6 @@
 """Export: a trained model -> a bundle that runs without torch, refused where its answers differ from the trained ones.
 
-Shapes: B pictures, C classes.
+Shapes: B pictures, M metadata inputs, C classes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from scipy.special import log_softmax
 
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_json, write_parquet, write_text
 from taxakey.errors import ExportMismatch, needs_extra
+from taxakey.metadata.encoder import FILE as METADATA_FILE
+from taxakey.metadata.observation import terms
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,7 +38,8 @@ _OPSET = 20
 def export(model_folder: Path | str, out: Path | str) -> Manifest:
     """Write the bundle of a run or of its model/ folder into `out`.
 
-    model.onnx (input `pixels` float32 [B, 3, H, W], any B; output `scores` float32 [B, C], unnormalised log-probabilities),
+    model.onnx (input `pixels` float32 [B, 3, H, W], any B; output `scores` float32 [B, C], unnormalised log-probabilities; a
+    model that takes metadata has a second input `metadata` float32 [B, M] and metadata.json, which says what it means),
     taxonomy.parquet, config.json, calibration.json (if the model has one), README.md, manifest.json.
     Raises ExportMismatch, and leaves nothing finished, when onnxruntime's answers aren't torch's.
     """
@@ -50,9 +53,10 @@ def export(model_folder: Path | str, out: Path | str) -> Manifest:
     plan = Plan("bundle", inputs=_input_hashes(model.folder), recipe={"opset": _OPSET, "tolerance": TOLERANCE})
     if start(out, plan) == "finished":
         return read_manifest(out, "bundle")
-    write_onnx(model.network, model.preprocess.input_size, out / "model.onnx")
+    size, told = model.preprocess.input_size, model.metadata.width if model.metadata else 0
+    write_onnx(model.network, size, out / "model.onnx", metadata=told)
     try:
-        difference = check(model.network, model.preprocess.input_size, out / "model.onnx", classes=len(model.taxonomy))
+        difference = check(model.network, size, out / "model.onnx", classes=len(model.taxonomy), metadata=told)
     except ExportMismatch:
         _onnx_files_removed(out)
         raise
@@ -61,26 +65,33 @@ def export(model_folder: Path | str, out: Path | str) -> Manifest:
 
 def _input_hashes(model_folder: Path) -> dict[str, str]:
     files = {"weights": "model.safetensors", "config": "config.json", "calibration": "calibration.json"}
+    files["metadata"] = METADATA_FILE
     return {name: hash_of(model_folder / file) for name, file in files.items() if (model_folder / file).is_file()}
 
 
-def write_onnx(network: nn.Module, input_size: tuple[int, int, int], file: Path) -> None:
-    """Write `network` as ONNX with a batch of any size; weights beyond 1.5 GB go into `model.onnx.data` beside it."""
+def write_onnx(network: nn.Module, input_size: tuple[int, int, int], file: Path, *, metadata: int = 0) -> None:
+    """Write `network` as ONNX with a batch of any size; weights beyond 1.5 GB go into `model.onnx.data` beside it.
+
+    `metadata`: M of a network that takes metadata [B, M] besides, 0 for none.
+    """
     import torch
 
     # The name of the file of large weights is written inside the other one, so both are made aside under their final names.
     aside = file.parent / ".partial"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    example = torch.zeros(_EXAMPLE_BATCH, *input_size)
+    examples = {"pixels": torch.zeros(_EXAMPLE_BATCH, *input_size), "metadata": torch.zeros(_EXAMPLE_BATCH, metadata)}
+    if not metadata:
+        del examples["metadata"]
+    batch = torch.export.Dim("batch", min=1)
     with _quiet_exporter(), torch.no_grad():
         torch.onnx.export(
             network.float().cpu().eval(),
-            (example,),
+            tuple(examples.values()),
             str(aside / file.name),
-            input_names=["pixels"],
+            input_names=list(examples),
             output_names=["scores"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            dynamic_shapes=tuple({0: batch} for _ in examples),
             opset_version=_OPSET,
             dynamo=True,
             external_data=False,  # torch still writes them aside where one file can't hold them
@@ -107,7 +118,9 @@ def _quiet_exporter() -> Any:
                 logger.setLevel(level)
 
 
-def check(network: nn.Module, input_size: tuple[int, int, int], file: Path, *, classes: int, seed: int = 0) -> float:
+def check(
+    network: nn.Module, input_size: tuple[int, int, int], file: Path, *, classes: int, metadata: int = 0, seed: int = 0
+) -> float:
     """Compare onnxruntime with torch on drawn pictures at several batch sizes; the largest difference of log-probabilities.
 
     Raises ExportMismatch when it is over TOLERANCE, the best class differs, or the shape isn't [B, classes].
@@ -120,9 +133,12 @@ def check(network: nn.Module, input_size: tuple[int, int, int], file: Path, *, c
     largest = 0.0
     for batch in CHECKED_BATCHES:
         for pixels in (_noise(generator, batch, input_size), _patches(generator, batch, input_size)):
+            given = {"pixels": pixels}
+            if metadata:
+                given["metadata"] = generator.uniform(-1, 1, (batch, metadata)).astype(np.float32)
             with torch.inference_mode():
-                expected_BC = network(torch.from_numpy(pixels)).float().numpy()
-            largest = max(largest, _difference(expected_BC, session.run(["scores"], {"pixels": pixels})[0], batch, classes))
+                expected_BC = network(*map(torch.from_numpy, given.values())).float().numpy()
+            largest = max(largest, _difference(expected_BC, session.run(["scores"], given)[0], batch, classes))
     return largest
 
 
@@ -172,6 +188,8 @@ def _finish(model: Model, out: Path, plan: Plan, difference: float) -> Manifest:
     write_json(out / "config.json", dict(model.config))
     if model.calibration is not None:
         model.calibration.write(out / "calibration.json")
+    if model.metadata is not None:
+        model.metadata.write(out)
     write_text(out / "README.md", _card(model, difference))
     note = f"log-probabilities of torch and onnxruntime differ by at most {difference:.2g}"
     counts = {"classes": len(model.taxonomy)}
@@ -189,12 +207,18 @@ def _card(model: Model, difference: float) -> str:
     _, height, width = model.preprocess.input_size
     own = model.folder / "README.md"
     about = own.read_text(encoding="utf-8") if own.is_file() else ""
+    told = ""
+    if model.metadata is not None:
+        told = (
+            f"\nIts second input is `metadata` float32 [as many, {model.metadata.width}], encoded as `{METADATA_FILE}` says: "
+            f"{', '.join(terms(model.metadata))}.\nWhat isn't known may be left out."
+        )
     return (
         f"""# {model.config.get("architecture", "A model")}, {len(model.taxonomy):,} species, exported
 
 `model.onnx` takes `pixels` float32 [any number, 3, {height}, {width}], prepared as `config.json` says (`pretrained_cfg`),
 and gives `scores` float32 [as many, {len(model.taxonomy)}]: unnormalised log-probabilities in the order of
-`taxonomy.parquet`. {_scaling(model)}
+`taxonomy.parquet`. {_scaling(model)}{told}
 It was compared with the trained network on drawn pictures: log-probabilities differ by at most {difference:.2g}.
 
     taxakey serve THIS_FOLDER

@@ -21,6 +21,7 @@ from taxakey.models.hashed import HashedOptions
 from taxakey.models.head_options import ClassFacts, HeadOptions, build_head, build_hierarchy, wants_statistics
 from taxakey.models.heads import BottleneckOptions, Head, LinearOptions, first_k
 from taxakey.models.hierarchies import Hierarchy
+from taxakey.models.metadata import MetadataTransformerOptions
 from taxakey.models.mlp import MlpOptions
 from taxakey.models.sampled import SampledOptions
 from taxakey.models.targets import SeveralTargets, TargetOptions, species_head, with_targets
@@ -30,6 +31,7 @@ from taxakey.taxonomy import Taxonomy
 C, D = len(FLORA), 10
 
 OPTIONS: dict[str, HeadOptions] = {
+    "metadata transformer": MetadataTransformerOptions(layers=2, attention_heads=2, feed_forward=12, hidden=24, token_hidden=6),
     "linear": LinearOptions(dropout=0.3),
     "linear from means": LinearOptions(start="class_means"),
     "bottleneck": BottleneckOptions(width=8),

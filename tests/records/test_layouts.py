@@ -232,8 +232,8 @@ def test_plantnet_300k_without_its_metadata_and_with_the_real_names(tmp_path: Pa
 # ---- tables ----
 
 DANISH = """eventDate,year,month,day,countryCode,Substrate,Latitude,Longitude,Habitat,observationID,ImageUniqueID,image_path,kingdom,family,genus,species,class_id,poisonous,metaSubstrate
-2019-10-03,2019,10,3,DK,soil,55.5,12.25,park,o7,i1,i1.JPG,Fungi,Amanitaceae,Amanita,Amanita muscaria,5,1,soil
-2019-10-03,2019,10,3,DK,soil,55.5,12.25,park,o7,i2,i2.JPG,Fungi,Amanitaceae,Amanita,Amanita muscaria,5,1,soil
+2019-10-03,2019,10,3,DK,soil,55.5,12.25,park,o7,i1,i1.JPG,Fungi,Amanitaceae,Amanita,Amanita muscaria,5,1,ground
+2019-10-03,2019,10,3,DK,soil,55.5,12.25,park,o7,i2,i2.JPG,Fungi,Amanitaceae,Amanita,Amanita muscaria,5,1,ground
 2019-10-04,2019,10,4,DK,wood,,,forest,o8,i3,i3.JPG,Fungi,,,,-1,0,wood
 """  # noqa: E501
 
@@ -248,13 +248,14 @@ def test_danish_fungi(tmp_path: Path) -> None:
         "scientificName",
         "habitat",
         "substrate",
+        "metasubstrate",
         "poisonous",
         "taxonID",
         "decimalLatitude",
         "path",
     )
     assert rows(found, *expected) == [
-        ("o7", name, "Amanita muscaria", "park", "soil", True, "5", 55.5, str(tmp_path / f"DF20_300/{name}.JPG"))
+        ("o7", name, "Amanita muscaria", "park", "soil", "ground", True, "5", 55.5, str(tmp_path / f"DF20_300/{name}.JPG"))
         for name in ("i1", "i2")
     ]
     assert found.rejections() == {"no name": 1}  # class -1, the unknown species

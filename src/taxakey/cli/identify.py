@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from taxakey.errors import BadImage
+    from taxakey.metadata.observation import Known
     from taxakey.serving.answers import Answer
     from taxakey.serving.formats import Format
     from taxakey.serving.identifier import Identifier
@@ -35,8 +37,19 @@ def identify(
         Literal["photograph", "folder"],
         typer.Option(help="One answer for each photograph, or for all of a folder (one specimen)."),
     ] = "photograph",
+    date: Annotated[str | None, typer.Option(help="When all of them were found: 2024-05-31, or 2024-05.")] = None,
+    lat: Annotated[float | None, typer.Option(help="Where: latitude in degrees, north above 0; with --lon.")] = None,
+    lon: Annotated[float | None, typer.Option(help="Longitude in degrees, east above 0.")] = None,
+    habitat: Annotated[str | None, typer.Option(help="In which habitat, in a word that the model was trained with.")] = None,
+    substrate: Annotated[str | None, typer.Option(help="On what.")] = None,
+    observations: Annotated[
+        Path | None,
+        typer.Option(help="The same for each: a CSV with file_name, eventDate, decimalLatitude, decimalLongitude, habitat …"),
+    ] = None,
 ) -> None:
     """Name the species in photographs. Ends with status 2 when a picture couldn't be read; the others are named all the same.
+
+    What else is known helps a model that was trained with it, and is refused by one that wasn't.
 
     Example: taxakey identify bundle/ photographs/ --out names.csv
     """
@@ -53,12 +66,14 @@ def identify(
     specimens: Mapping[Path, list[Path]] = by_folder(paths) if by == "folder" else {path: [path] for path in paths}
     named = {printable_name(path): files for path, files in specimens.items()}
     identifier = load(model, device=device)
+    given = {"eventDate": date, "decimalLatitude": lat, "decimalLongitude": lon, "habitat": habitat, "substrate": substrate}
+    known = _known(identifier, list(named), {name: value for name, value in given.items() if value is not None}, observations)
     if chosen == "table":
-        failures = _to_screen(identifier, named, top or 5, batch_size)
+        failures = _to_screen(identifier, named, known, top or 5, batch_size)
     elif out is None:
-        failures = _to_stdout(identifier, named, FORMATS[chosen], top, batch_size)
+        failures = _to_stdout(identifier, named, known, FORMATS[chosen], top, batch_size)
     else:
-        failures = _to_file(identifier, named, FORMATS[chosen], top, batch_size, out, by)
+        failures = _to_file(identifier, named, known, FORMATS[chosen], top, batch_size, out, by)
     _report(failures, len(named), out)
 
 
@@ -68,13 +83,39 @@ def _by_suffix(out: Path | None) -> FormatName:
     return "jsonl" if out.suffix.lower() in (".jsonl", ".ndjson") else "csv"
 
 
-def _to_screen(identifier: Identifier, named: Mapping[str, list[Path]], top: int, batch_size: int) -> list[tuple[str, BadImage]]:
+def _known(identifier: Identifier, names: list[str], given: Mapping[str, object], file: Path | None) -> list[Known]:
+    """What is known of each photograph."""
+    from taxakey.errors import BadInput
+    from taxakey.serving.known import KnownFile
+
+    if file is None:
+        identifier.tell(given)  # a slip of the pen is told before the first picture is read
+        return [given] * len(names)
+    if given:
+        raise BadInput(
+            "--observations says for each photograph what --date, --lat, --habitat … say for all; give one or the other"
+        )
+    told = KnownFile(file, identifier.metadata)
+    known = told.of(names)
+    notes = list(told.notes)
+    if missing := sum(not row for row in known):
+        notes.append(f"says nothing of {missing:,} of {len(names):,} photographs")
+    if unused := told.unused():
+        notes.append(f"{len(unused):,} lines name no photograph that is asked about (first: {unused[0]})")
+    for note in notes:
+        print(f"{file}: {note}", file=sys.stderr)
+    return known
+
+
+def _to_screen(
+    identifier: Identifier, named: Mapping[str, list[Path]], known: list[Known], top: int, batch_size: int
+) -> list[tuple[str, BadImage]]:
     from rich.console import Console
 
     from taxakey.errors import BadImage
     from taxakey.progress import track
 
-    results = zip(named, identifier.identify_each(named.values(), top=top, batch_size=batch_size), strict=True)
+    results = zip(named, identifier.identify_each(named.values(), known=known, top=top, batch_size=batch_size), strict=True)
     answers: list[tuple[str, Answer]] = []
     failures: list[tuple[str, BadImage]] = []
     for name, (_, answer) in track(results, "Identifying", total=len(named)):
@@ -107,13 +148,13 @@ def _table(answers: list[tuple[str, Answer]]) -> object:
 
 
 def _to_stdout(
-    identifier: Identifier, named: Mapping[str, list[Path]], format: Format, top: int | None, batch_size: int
+    identifier: Identifier, named: Mapping[str, list[Path]], known: list[Known], format: Format, top: int | None, batch_size: int
 ) -> list[tuple[str, BadImage]]:
     from taxakey.errors import BadImage
 
     failures = []
     sys.stdout.write(format.header())
-    results = identifier.identify_each(named.values(), top=top or format.default_top, batch_size=batch_size)
+    results = identifier.identify_each(named.values(), known=known, top=top or format.default_top, batch_size=batch_size)
     for count, (name, (_, answer)) in enumerate(zip(named, results, strict=True), start=1):
         if count % batch_size == 0:
             sys.stdout.flush()
@@ -125,7 +166,14 @@ def _to_stdout(
 
 
 def _to_file(
-    identifier: Identifier, named: Mapping[str, list[Path]], format: Format, top: int | None, batch_size: int, out: Path, by: str
+    identifier: Identifier,
+    named: Mapping[str, list[Path]],
+    known: list[Known],
+    format: Format,
+    top: int | None,
+    batch_size: int,
+    out: Path,
+    by: str,
 ) -> list[tuple[str, BadImage]]:
     from taxakey.errors import BadImage
     from taxakey.progress import track
@@ -133,13 +181,15 @@ def _to_file(
 
     top = top or format.default_top
     failures: list[tuple[str, BadImage]] = []
-    asked = {"by": by, "temperature": identifier.calibration.temperature if identifier.calibration else None}
+    asked: dict[str, Any] = {"by": by, "temperature": identifier.calibration.temperature if identifier.calibration else None}
+    asked["known"] = _digest(named, known)
     rows_each = min(top, len(identifier.taxonomy))
     out.parent.mkdir(parents=True, exist_ok=True)
     with AnswerFile(out, format, rows_each=rows_each, fingerprint=identifier.fingerprint, asked=asked) as file:
         left = {name: files for name, files in named.items() if name not in file.done}
+        told = [row for name, row in zip(named, known, strict=True) if name not in file.done]
         done = len(named) - len(left)
-        results = zip(left, identifier.identify_each(left.values(), top=top, batch_size=batch_size), strict=True)
+        results = zip(left, identifier.identify_each(left.values(), known=told, top=top, batch_size=batch_size), strict=True)
         for count, (name, (_, answer)) in enumerate(track(results, "Identifying", total=len(named), done=done), start=1):
             if isinstance(answer, BadImage):
                 failures.append((name, answer))
@@ -151,6 +201,16 @@ def _to_file(
     before = f" ({done:,} of them by an earlier run)" if done else ""
     print(f"{out}: {len(named) - len(failures):,} identified{before}")
     return failures
+
+
+def _digest(names: Iterable[str], known: list[Known]) -> str | None:
+    """Names what was said, so that a file of answers isn't gone on with when something else is said; None where nothing is."""
+    from hashlib import sha256
+
+    if not any(known):
+        return None
+    said = [[name, sorted((term, str(value)) for term, value in row.items())] for name, row in zip(names, known, strict=True)]
+    return sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def _report(failures: list[tuple[str, BadImage]], total: int, out: Path | None) -> None:

@@ -32,6 +32,7 @@ class BackboneOptions:
     side, or height and width; `mean`, `std`, `interpolation`, `crop_pct`, `crop_mode`) default to what timm knows of the weights.
     `freeze_norm`: while the whole is trained, BatchNorm keeps the statistics it came with; for small batches, and for weights
     whose norms were folded into the convolutions (their stored statistics are no statistics of anything).
+    `metadata_tokens`: a vision transformer is given the recipe's metadata as further tokens (models/metadata_vit.py).
     """
 
     name: str = "mobilenetv3_small_100"
@@ -44,6 +45,7 @@ class BackboneOptions:
     crop_pct: float | None = None
     crop_mode: str | None = None
     freeze_norm: bool = False
+    metadata_tokens: bool = False
 
 
 class Network(nn.Module):
@@ -55,7 +57,14 @@ class Network(nn.Module):
         self.head = head
 
     def forward(self, pixels_B3HW: Tensor, metadata_BM: Tensor | None = None) -> Tensor:
-        return self.head(with_metadata(self.backbone(pixels_B3HW), metadata_BM))
+        return self.head(features_of(self.backbone, pixels_B3HW, metadata_BM))
+
+
+def features_of(backbone: nn.Module, pixels_B3HW: Tensor, metadata_BM: Tensor | None) -> Tensor:
+    """What a head is given, [B, D + M], or [B, D] where the backbone itself takes the metadata."""
+    if getattr(backbone, "takes_metadata", False):
+        return backbone(pixels_B3HW, metadata_BM)
+    return with_metadata(backbone(pixels_B3HW), metadata_BM)
 
 
 def with_metadata(features_BD: Tensor, metadata_BM: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ Shapes: C classes, D features.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from taxakey.models.groupings import frequency_order, random_order, similar_grou
 from taxakey.models.hashed import HashedHead, HashedOptions
 from taxakey.models.heads import BottleneckHead, BottleneckOptions, Head, LinearHead, LinearOptions
 from taxakey.models.hierarchies import Hierarchy
+from taxakey.models.metadata import MetadataTransformerHead, MetadataTransformerOptions
 from taxakey.models.mlp import MlpHead, MlpOptions
 from taxakey.models.sampled import SampledHead, SampledOptions
 from taxakey.models.trees import TreeHead, TreeOptions
@@ -34,6 +36,7 @@ HeadOptions = (
     | HashedOptions
     | SampledOptions
     | MlpOptions
+    | MetadataTransformerOptions
     | CosineOptions
     | ArcFaceOptions
 )
@@ -66,14 +69,19 @@ def build_head(
     taxonomy: Taxonomy,
     facts: ClassFacts | None = None,
     hierarchy: Hierarchy | None = None,
+    metadata: Sequence[int] = (),
 ) -> Head:
     """The head that the options describe, for the classes of a taxonomy.
 
+    `metadata`: inputs of each group of metadata (`MetadataEncoder.widths`), which come behind the `in_features` of the picture.
     `hierarchy` is that of a stored tree; without it one is made. Raises BadRecipe where a tree's shape needs facts that aren't
     there. `start: class_means` without `facts.statistics` leaves random weights: for a head about to be loaded or counted.
     """
     facts = facts or ClassFacts()
-    head = _random_head(options, in_features, taxonomy, facts, hierarchy)
+    if metadata and wants_statistics(options):
+        raise BadRecipe(f"a {options.kind} head built from embeddings takes no metadata; leave metadata out, or start: random")
+    head = _random_head(options, in_features + sum(metadata), taxonomy, facts, hierarchy, metadata)
+    head.metadata = sum(metadata)
     if getattr(options, "start", "random") == "class_means" and hierarchy is None and facts.statistics is not None:
         start_from_means(head, facts.statistics, _relatives(taxonomy))
     return head
@@ -84,7 +92,12 @@ def _relatives(taxonomy: Taxonomy) -> list[NDArray[np.int64]]:
 
 
 def _random_head(
-    options: HeadOptions, in_features: int, taxonomy: Taxonomy, facts: ClassFacts, hierarchy: Hierarchy | None
+    options: HeadOptions,
+    in_features: int,
+    taxonomy: Taxonomy,
+    facts: ClassFacts,
+    hierarchy: Hierarchy | None,
+    metadata: Sequence[int],
 ) -> Head:
     classes = len(taxonomy)
     match options:
@@ -106,6 +119,8 @@ def _random_head(
             return SampledHead(in_features, classes, width=options.width, share=options.share, sparse=options.sparse)
         case MlpOptions():
             return MlpHead(in_features, classes, hidden=options.hidden, activation=options.activation, dropout=options.dropout)
+        case MetadataTransformerOptions():
+            return MetadataTransformerHead(in_features, classes, metadata, options)
         case CosineOptions():
             return CosineHead(in_features, classes, scale=options.scale)
         case ArcFaceOptions():

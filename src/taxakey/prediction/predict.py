@@ -24,7 +24,8 @@ from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
 from taxakey.errors import BadInput
-from taxakey.models.backbones import state_hash
+from taxakey.metadata.encoder import FILE as METADATA_FILE
+from taxakey.models.backbones import state_hash, with_metadata
 from taxakey.predictions import Predictions, Truth
 from taxakey.progress import track
 from taxakey.training.checkpoint import Model, load_model
@@ -84,6 +85,8 @@ def _plan(models: Sequence[Model], dataset: Dataset, part: str, full_scores: boo
         inputs[f"model{which}"] = artifacts.hash_of(model.folder / "model.safetensors")
         if model.calibration is not None:
             inputs[f"calibration{which}"] = artifacts.hash_of(model.folder / "calibration.json")
+        if model.metadata is not None:
+            inputs[f"metadata{which}"] = artifacts.hash_of(model.folder / METADATA_FILE)
     folders = [str(model.folder.resolve()) for model in models]
     whose = {"model": folders[0]} if len(models) == 1 else {"members": folders}
     recipe = {"part": part, **whose, "dataset": str(dataset.folder.resolve())}
@@ -197,11 +200,13 @@ def _scores(
     crops: CropOptions | None,
 ) -> NDArray[np.float32]:
     """Raw scores [I, C], of crops [I, K, C]."""
+    told_IM = None if model.metadata is None else model.metadata.encode(rows.table.take(images))
     if vectors is None:
         load = Crops(crops, model.preprocess) if crops else model.preprocess
-        return features(model.network, rows, images.tolist(), load, device=device, description=None)
+        return features(model.network, rows, images.tolist(), load, metadata_NM=told_IM, device=device, description=None)
+    told = None if told_IM is None else torch.from_numpy(told_IM).to(device)
     with torch.inference_mode():
-        return model.network.head(torch.from_numpy(vectors[images]).to(device)).float().cpu().numpy()
+        return model.network.head(with_metadata(torch.from_numpy(vectors[images]).to(device), told)).float().cpu().numpy()
 
 
 def _pick(truth: Truth, images: NDArray[np.int64]) -> Truth:

@@ -51,6 +51,7 @@ SCHEMA = pa.schema(
         ("countryCode", pa.string()),
         ("habitat", pa.string()),
         ("substrate", pa.string()),
+        ("metasubstrate", pa.string()),
         ("organ", pa.string()),
         ("license", pa.string()),
         ("rightsHolder", pa.string()),
@@ -60,8 +61,8 @@ SCHEMA = pa.schema(
     ]
 )
 """`path`: an absolute local path, null where only a URL is known; `identifier`: the picture's URI as delivered; `scientificName`:
-canonical, WITHOUT its author; `creator`: of the picture; `source`: what delivered the row; `split`: train, validation, test or
-null. Missing text is null."""
+canonical, WITHOUT its author; `metasubstrate`: a coarser class of substrates, as Danish Fungi has it; `creator`: of the picture;
+`source`: what delivered the row; `split`: train, validation, test or null. Missing text is null."""
 
 REJECTED = pa.schema([(name, pa.string()) for name in ("occurrenceID", "image_id", "scientificName", "reason", "detail")])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import Path
@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import numpy as np
 
 from taxakey import __version__
-from taxakey.errors import BadImage, needs_extra
+from taxakey.errors import BadImage, BadInput, needs_extra
 from taxakey.serving.answers import Answer, Taxon, describe_threshold
 from taxakey.serving.formats import Question, plantnet_response
-from taxakey.serving.identifier import Identifier, load
+from taxakey.serving.identifier import Identifier, Told, load
 from taxakey.serving.limits import Guard, Limits, Refusal, check_picture, upload_schema
 
 with needs_extra("serve"):
@@ -29,6 +29,8 @@ with needs_extra("serve"):
     from starlette.requests import ClientDisconnect
 
 MOST_RESULTS = 100
+_FURTHER_FIELDS = 20
+"""Beside pictures and organs: what is known of the specimen, and what clients of the Pl@ntNet API may send."""
 _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
@@ -55,7 +57,7 @@ def app_for(identifier: Identifier, *, project: str = "taxakey", limits: Limits 
     app.post(
         "/v2/identify/{project}",
         summary="Name one specimen from one to five photographs",
-        openapi_extra=upload_schema(limits),
+        openapi_extra=upload_schema(limits, identifier.takes),
     )(service.identify)
     return app
 
@@ -83,6 +85,10 @@ class Service:
             "unsureBelow": self.identifier.unsure_below,
             "meaning": describe_threshold(self.identifier.calibration),
             "marksPoisonous": taxonomy.poisonous() is not None,
+            "takes": list(self.identifier.takes),
+            "words": {name: list(words) for name, words in self.identifier.metadata.words.items()}
+            if self.identifier.metadata
+            else {},
             "limits": {"images": self.limits.images, "imageBytes": self.limits.image_bytes, "pixels": self.limits.pixels},
         }
 
@@ -98,12 +104,15 @@ class Service:
         if project != self.project:
             raise Refusal(404, "Project not found")
         async with self._place():
-            pictures, organs = await _read_upload(request, self.limits)
+            pictures, organs, said = await _read_upload(request, self.limits)
+            known = {name: value for name, value in said.items() if name in self.identifier.takes}
+            told = self._told(known)
             async with self._computing:
-                answer = await asyncio.to_thread(self._answer, pictures, results)
+                answer = await asyncio.to_thread(self._answer, pictures, told, results)
         names = [hashlib.sha256(picture).hexdigest()[:32] for picture in pictures]
         question = Question(project, names, organs, include_related_images=related, language=lang)
-        return JSONResponse(plantnet_response(question, answer, results, self._own_keys(answer)))
+        own = {**self._own_keys(answer), "used": list(known), "ignored": [name for name in said if name not in known]}
+        return JSONResponse(plantnet_response(question, answer, results, own))
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -116,7 +125,13 @@ class Service:
         finally:
             self._requests -= 1
 
-    def _answer(self, pictures: Sequence[bytes], results: int) -> Answer:
+    def _told(self, known: Mapping[str, str]) -> Told:
+        try:
+            return self.identifier.tell(known)
+        except BadInput as error:
+            raise Refusal(400, str(error)) from None
+
+    def _answer(self, pictures: Sequence[bytes], told: Told, results: int) -> Answer:
         """Decode and identify, in a thread."""
         loaded = []
         for number, picture in enumerate(pictures, start=1):
@@ -126,7 +141,7 @@ class Service:
                 loaded.append(self.identifier.preprocess.load(picture, name=name, max_pixels=self.limits.pixels))
             except BadImage as error:
                 raise Refusal(415, str(error)) from None
-        return self.identifier.identify_pixels(np.stack(loaded), top=results)
+        return self.identifier.identify_pixels(np.stack(loaded), told=told, top=results)
 
     def _own_keys(self, answer: Answer) -> dict[str, Any]:
         """What the Pl@ntNet API has no place for."""
@@ -150,16 +165,18 @@ def _name_and_probability(taxon: Taxon) -> dict[str, Any]:
 # ---- reading what was sent ----
 
 
-async def _read_upload(request: Request, limits: Limits) -> tuple[list[bytes], list[str]]:
-    """The pictures' bytes and an organ for each; raises Refusal."""
+async def _read_upload(request: Request, limits: Limits) -> tuple[list[bytes], list[str], dict[str, str]]:
+    """The pictures' bytes, an organ for each, and whatever else the form says and isn't empty; raises Refusal."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise Refusal(400, "send multipart/form-data with the photographs as `images`")
     try:
         async with (
             asyncio.timeout(limits.upload_seconds),
-            request.form(max_files=limits.images, max_fields=limits.images + 10, max_part_size=1000) as form,
+            request.form(max_files=limits.images, max_fields=limits.images + _FURTHER_FIELDS, max_part_size=1000) as form,
         ):
-            return await _pictures_in(form, limits)
+            pictures, organs = await _pictures_in(form, limits)
+            said = [(name, value) for name, value in form.multi_items() if isinstance(value, str) and name != "organs"]
+            return pictures, organs, {name: value for name, value in said if value.strip()}
     except TimeoutError:
         raise Refusal(408, f"the upload took longer than {limits.upload_seconds:.0f} seconds", {"Connection": "close"}) from None
     except ClientDisconnect:

@@ -1,14 +1,15 @@
 """Load a model and name photographs: the door for Python, the command line and the server. No torch unless a run is loaded.
 
-Shapes: B pictures, H × W pixels, C classes, S specimens.
+Shapes: B pictures, H × W pixels, M metadata inputs, C classes, S specimens.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from taxakey.artifacts import hash_of, kind_of, read_json, read_manifest
 from taxakey.calibration import Calibration
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadImage, BadInput, MissingArtifact, TaxonomyMismatch, needs_extra
+from taxakey.metadata.encoder import FILE as METADATA_FILE
+from taxakey.metadata.encoder import MetadataEncoder
+from taxakey.metadata.observation import Known, encoded, terms
 from taxakey.serving.answers import Answer, Answers
 from taxakey.serving.scorers import OnnxScorer, Scorer, TorchScorer, torch_device
 from taxakey.taxonomy import Taxonomy
@@ -26,6 +30,9 @@ Photograph = Path | str | bytes
 """A file, or the bytes of one."""
 Specimen = Photograph | Sequence[Photograph]
 """One photograph, or several of the same specimen."""
+
+Told = NDArray[np.float32] | None
+"""What is known of a specimen besides its photographs, encoded [M]; None where the model takes nothing."""
 
 DEFAULT_BATCH_SIZE = 32
 FINGERPRINT_DIGITS = 16
@@ -45,6 +52,7 @@ class Identifier:
         calibration: Calibration | None,
         *,
         fingerprint: str,
+        metadata: MetadataEncoder | None = None,
         decode_threads: int | None = None,
     ) -> None:
         self.scorer = scorer
@@ -52,6 +60,7 @@ class Identifier:
         self.preprocess = preprocess
         self.calibration = calibration
         self.fingerprint = fingerprint
+        self.metadata = metadata
         self._answers = Answers(taxonomy, calibration)
         self._scaling = (calibration or Calibration()).bind(taxonomy)
         self._decode_threads = decode_threads or min(8, os.cpu_count() or 1)
@@ -61,21 +70,39 @@ class Identifier:
         """An answer whose first species has less than this probability is called unsure."""
         return self._answers.unsure_below
 
-    def identify(self, photographs: Iterable[Specimen], *, top: int = 5, batch_size: int = DEFAULT_BATCH_SIZE) -> list[Answer]:
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What the model can be told of a photograph, in Darwin Core's terms: the keys of `Known`. Often nothing."""
+        return terms(self.metadata)
+
+    def identify(
+        self,
+        photographs: Iterable[Specimen],
+        *,
+        known: Known | Sequence[Known] = (),
+        top: int = 5,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> list[Answer]:
         """One answer per item, in order; an item is a path, the bytes of a file, or a list of them for one specimen.
 
-        Several photographs of a specimen: mean of their probabilities. Raises BadImage for the first that can't be read;
-        `identify_each` hands such failures over as values instead.
+        Several photographs of a specimen: mean of their probabilities. `known`: what is known besides of all items, or of each
+        (see `takes`), such as {"eventDate": "2024-05-31"}; BadInput says what is wrong with it. Raises BadImage for the first
+        picture that can't be read; `identify_each` hands such failures over as values instead.
         """
         answers = []
-        for _, answer in self.identify_each(photographs, top=top, batch_size=batch_size):
+        for _, answer in self.identify_each(photographs, known=known, top=top, batch_size=batch_size):
             if isinstance(answer, BadImage):
                 raise answer
             answers.append(answer)
         return answers
 
     def identify_each(
-        self, photographs: Iterable[Specimen], *, top: int = 5, batch_size: int = DEFAULT_BATCH_SIZE
+        self,
+        photographs: Iterable[Specimen],
+        *,
+        known: Known | Sequence[Known] = (),
+        top: int = 5,
+        batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> Iterator[tuple[Specimen, Answer | BadImage]]:
         """Yield each item with its answer, or with what is wrong with one of its pictures, in order and as they are done.
 
@@ -86,9 +113,12 @@ class Identifier:
             raise BadInput("identify takes a list of photographs; put the one into a list: identify([photograph])")
         if top < 1 or batch_size < 1:
             raise BadInput(f"top is {top} and batch_size {batch_size}; both must be at least 1")
+        if isinstance(known, Sequence) and known and isinstance(photographs, Sized) and len(known) != len(photographs):
+            raise BadInput(f"{len(known)} entries are known of {len(photographs)} photographs; give one for each, or one for all")
         waiting: deque[_Pending] = deque()
         batch: list[tuple[_Pending, NDArray[np.float32]]] = []
-        for pending, pixels in self._decoded(photographs, waiting, ahead=2 * batch_size):
+        told = self._told_each(known)
+        for pending, pixels in self._decoded(photographs, told, waiting, ahead=2 * batch_size):
             if isinstance(pixels, BadImage):
                 pending.fail(pixels)
             else:
@@ -99,19 +129,37 @@ class Identifier:
         self._score(batch)
         yield from self._finished(waiting, top)
 
-    def identify_pixels(self, pixels_B3HW: NDArray[np.float32], *, top: int = 5) -> Answer:
-        """The answer for one specimen whose pictures are prepared already, [B, 3, H, W]."""
-        probabilities_BC = self._scaling.probabilities(self.scorer.scores(pixels_B3HW))
+    def identify_pixels(self, pixels_B3HW: NDArray[np.float32], *, told: Told = None, top: int = 5) -> Answer:
+        """The answer for one specimen whose pictures are prepared already, [B, 3, H, W]; `told`: by `tell`."""
+        rows = [self.tell({}) if told is None else told] * len(pixels_B3HW)
+        probabilities_BC = self._scaling.probabilities(self._scores(pixels_B3HW, rows))
         return self._answers.from_probabilities(probabilities_BC.mean(axis=0, keepdims=True), top, [len(pixels_B3HW)])[0]
 
+    def tell(self, known: Known) -> Told:
+        """What is known of one specimen, encoded [M]; None for a model that takes nothing. Raises BadInput for bad values."""
+        if self.metadata is not None:
+            return encoded(self.metadata, [known])[0]
+        if given := [name for name, value in known.items() if value not in (None, "")]:
+            raise BadInput(f"this model looks at photographs only and can't be told {', '.join(given)}; leave it out")
+        return None
+
+    def _told_each(self, known: Known | Sequence[Known]) -> Iterator[Told]:
+        if isinstance(known, Mapping):
+            return repeat(self.tell(known))
+        return map(self.tell, chain(known, [] if known else repeat({})))
+
+    def _scores(self, pixels_B3HW: NDArray[np.float32], told: Sequence[Told]) -> NDArray[np.float32]:
+        rows = [row for row in told if row is not None]
+        return self.scorer.scores(pixels_B3HW, np.stack(rows)) if rows else self.scorer.scores(pixels_B3HW)
+
     def _decoded(
-        self, photographs: Iterable[Specimen], waiting: deque[_Pending], ahead: int
+        self, photographs: Iterable[Specimen], told: Iterator[Told], waiting: deque[_Pending], ahead: int
     ) -> Iterator[tuple[_Pending, NDArray[np.float32] | BadImage]]:
         queue: deque[tuple[_Pending, Future[NDArray[np.float32] | BadImage]]] = deque()
         pool = ThreadPoolExecutor(self._decode_threads, "decode")
         try:
             for item in photographs:
-                pending = _Pending(item)
+                pending = _Pending(item, self._next(told))
                 waiting.append(pending)
                 for source in pending.sources:
                     queue.append((pending, pool.submit(self._load, source)))
@@ -123,6 +171,12 @@ class Identifier:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def _next(self, told: Iterator[Told]) -> Told:
+        try:
+            return next(told)
+        except StopIteration:
+            raise BadInput("`known` has fewer entries than there are photographs; give one for each, or one for all") from None
+
     def _load(self, source: Photograph) -> NDArray[np.float32] | BadImage:
         try:
             return self.preprocess.load(Path(source) if isinstance(source, str) else source)
@@ -133,7 +187,7 @@ class Identifier:
         """Run the model on the batch, hand each picture's probabilities to its specimen, and empty the batch."""
         if not batch:
             return
-        scores_BC = self.scorer.scores(np.stack([pixels for _, pixels in batch]))
+        scores_BC = self._scores(np.stack([pixels for _, pixels in batch]), [pending.told for pending, _ in batch])
         for (pending, _), probabilities_C in zip(batch, self._scaling.probabilities(scores_BC), strict=True):
             pending.add(probabilities_C)
         batch.clear()
@@ -154,8 +208,8 @@ class Identifier:
 class _Pending:
     """A specimen some of whose pictures are still to be decoded or scored."""
 
-    def __init__(self, item: Specimen) -> None:
-        self.item = item
+    def __init__(self, item: Specimen, told: Told) -> None:
+        self.item, self.told = item, told
         self.sources: list[Photograph] = [item] if isinstance(item, (str, bytes, Path)) else list(item)
         if not self.sources:
             raise BadInput("a specimen has no photograph; leave its empty list out")
@@ -227,9 +281,16 @@ def _load_bundle(folder: Path, device: str, threads: int | None) -> Identifier:
             f"{folder}: model.onnx takes pictures of {scorer.picture} and config.json says {preprocess.input_size}; "
             "run `taxakey export` again"
         )
+    metadata = MetadataEncoder.read(folder)
+    if (wanted := metadata.width if metadata else 0) != scorer.metadata:
+        raise BadInput(
+            f"{folder}: model.onnx takes {scorer.metadata} numbers of metadata and {METADATA_FILE} gives {wanted}; "
+            "run `taxakey export` again"
+        )
     calibration_file = folder / "calibration.json"
     calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
-    return Identifier(scorer, taxonomy, preprocess, calibration, fingerprint=manifest.inputs["weights"][:FINGERPRINT_DIGITS])
+    fingerprint = manifest.inputs["weights"][:FINGERPRINT_DIGITS]
+    return Identifier(scorer, taxonomy, preprocess, calibration, fingerprint=fingerprint, metadata=metadata)
 
 
 def _load_trained(folder: Path, device: str) -> Identifier:
@@ -243,4 +304,5 @@ def _load_trained(folder: Path, device: str) -> Identifier:
         model.preprocess,
         model.calibration,
         fingerprint=hash_of(folder / "model.safetensors")[:FINGERPRINT_DIGITS],
+        metadata=model.metadata,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -124,10 +124,14 @@ def check_picture(data: bytes, name: str, limits: Limits) -> None:
         raise Refusal(413, f"{name} has {width} × {height} pixels; at most {limits.pixels / 1e6:,.0f} million")
 
 
-def upload_schema(limits: Limits) -> dict[str, Any]:
-    """The body of the request for /openapi.json; the form is read by hand so that its limits hold while it arrives."""
+def upload_schema(limits: Limits, takes: Sequence[str] = ()) -> dict[str, Any]:
+    """The body of the request for /openapi.json; the form is read by hand so that its limits hold while it arrives.
+
+    `takes`: what the model can be told besides (`Identifier.takes`).
+    """
     many = {"type": "array", "minItems": 1, "maxItems": limits.images}
     images = {**many, "items": {"type": "string", "format": "binary"}, "description": "photographs of ONE specimen"}
     organs = {**many, "items": {"type": "string"}, "description": "one for each image; this model doesn't look at them"}
-    form = {"type": "object", "required": ["images"], "properties": {"images": images, "organs": organs}}
+    known = {name: {"type": "string", "description": "if known; see /health for the words of categories"} for name in takes}
+    form = {"type": "object", "required": ["images"], "properties": {"images": images, "organs": organs, **known}}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}

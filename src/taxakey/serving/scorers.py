@@ -1,4 +1,7 @@
-"""What computes scores from pixels: onnxruntime for a bundle, torch for a run. Shapes: B pictures, H × W pixels, C classes."""
+"""What computes scores from pixels: onnxruntime for a bundle, torch for a run.
+
+Shapes: B pictures, H × W pixels, M metadata inputs, C classes.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,19 @@ if TYPE_CHECKING:
 
 
 class Scorer(Protocol):
-    """pixels [B, 3, H, W] float32 -> unnormalised log-probabilities [B, C] float32. May be called from several threads."""
+    """pixels [B, 3, H, W] float32 -> unnormalised log-probabilities [B, C] float32. May be called from several threads.
 
-    def scores(self, pixels_B3HW: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    `metadata_BM`: for a model that takes them, and only for it.
+    """
+
+    def scores(self, pixels_B3HW: NDArray[np.float32], metadata_BM: NDArray[np.float32] | None = None) -> NDArray[np.float32]: ...
 
 
 class OnnxScorer:
     """Scores of an exported `model.onnx` with onnxruntime.
 
     `threads`: processor threads for one call; None leaves it to onnxruntime (all cores). `classes` and `picture` are what the
-    file says of its output and input, None where it leaves a size open.
+    file says of its output and input, None where it leaves a size open; `metadata` is M, 0 where it takes none.
     """
 
     def __init__(self, file: Path | str, *, device: str = "cpu", threads: int | None = None) -> None:
@@ -43,14 +49,17 @@ class OnnxScorer:
         except (faults.Fail, faults.InvalidProtobuf, faults.InvalidGraph, faults.InvalidArgument, faults.NoSuchFile) as error:
             reason = " ".join(str(error).split())[:200]
             raise BadInput(f"{file}: onnxruntime can't read it ({reason}); run `taxakey export` again") from None
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [given.name for given in self._session.get_inputs()]
+        self.metadata = int(self._session.get_inputs()[1].shape[1]) if len(self._inputs) > 1 else 0
         sizes = self._session.get_outputs()[0].shape
         self.classes = sizes[1] if len(sizes) == 2 and isinstance(sizes[1], int) else None
         picture = self._session.get_inputs()[0].shape[1:]
         self.picture = tuple(picture) if all(isinstance(size, int) for size in picture) else None
 
-    def scores(self, pixels_B3HW: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self._session.run(None, {self._input: np.ascontiguousarray(pixels_B3HW, dtype=np.float32)})[0]
+    def scores(self, pixels_B3HW: NDArray[np.float32], metadata_BM: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        given = [part for part in (pixels_B3HW, metadata_BM) if part is not None]
+        named = zip(self._inputs, given, strict=True)
+        return self._session.run(None, {name: np.ascontiguousarray(part, dtype=np.float32) for name, part in named})[0]
 
 
 def _providers(device: str, available: list[str]) -> list[str]:
@@ -82,9 +91,10 @@ class TorchScorer:
         self._network = network.eval().to(device)
         self._device = device
 
-    def scores(self, pixels_B3HW: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scores(self, pixels_B3HW: NDArray[np.float32], metadata_BM: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         import torch
 
+        given = [part for part in (pixels_B3HW, metadata_BM) if part is not None]
         with torch.inference_mode():
-            pixels = torch.from_numpy(np.ascontiguousarray(pixels_B3HW, dtype=np.float32)).to(self._device)
-            return self._network(pixels).float().cpu().numpy()
+            moved = [torch.from_numpy(np.ascontiguousarray(part, dtype=np.float32)).to(self._device) for part in given]
+            return self._network(*moved).float().cpu().numpy()

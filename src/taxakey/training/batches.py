@@ -62,12 +62,15 @@ class EpochShuffle(Sampler[int]):
 
 
 class StoredFeatures(Dataset):
-    """Features and labels in memory; a whole batch is fetched by one indexing."""
+    """Features, labels and metadata in memory; a whole batch is fetched by one indexing."""
 
-    def __init__(self, features_ND: NDArray[np.float32], labels_N: NDArray[np.int64]) -> None:
+    def __init__(
+        self, features_ND: NDArray[np.float32], labels_N: NDArray[np.int64], metadata_NM: NDArray[np.float32] | None = None
+    ) -> None:
         known = np.flatnonzero(labels_N >= 0)  # a validation species that was never trained has no column to compare with
         self.features_ND = torch.from_numpy(features_ND[known])
         self.labels_N = torch.from_numpy(labels_N[known])
+        self.metadata_NM = None if metadata_NM is None else torch.from_numpy(metadata_NM[known])
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -75,16 +78,29 @@ class StoredFeatures(Dataset):
     def __getitems__(self, rows: Sequence[int]) -> tuple[Batch, int]:
         """The batch, and what tells it from all other batches of the run."""
         picked = torch.as_tensor(rows) % len(self)
-        return Batch(self.features_ND[picked], self.labels_N[picked]), rows[0]
+        metadata_BM = None if self.metadata_NM is None else self.metadata_NM[picked]
+        return Batch(self.features_ND[picked], self.labels_N[picked], metadata_BM), rows[0]
 
 
 class Pictures(Dataset):
-    """Pictures of a part, through the augmentation in training or the evaluation transform otherwise."""
+    """Pictures of a part, through the augmentation in training or the evaluation transform otherwise.
 
-    def __init__(self, part: Part, preprocess: Preprocess, augment: Augment | None = None, *, seed: int = 0) -> None:
+    `metadata_NM`: of all its pictures.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        preprocess: Preprocess,
+        augment: Augment | None = None,
+        *,
+        seed: int = 0,
+        metadata_NM: NDArray[np.float32] | None = None,
+    ) -> None:
         self.part, self.preprocess, self.augment, self.seed = part, preprocess, augment, seed
         self.rows = np.flatnonzero(part.class_index >= 0)
         self.labels_N = part.class_index[self.rows]
+        self.metadata_NM = None if metadata_NM is None else torch.from_numpy(metadata_NM[self.rows])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -111,7 +127,8 @@ class Pictures(Dataset):
         for place, index in zip(out_BHW3.numpy(), indices, strict=True):
             place[:], label = self[index]
             labels.append(label)
-        batch = Batch(out_BHW3.permute(0, 3, 1, 2), torch.tensor(labels))
+        metadata_BM = None if self.metadata_NM is None else self.metadata_NM[torch.as_tensor(indices) % len(self)]
+        batch = Batch(out_BHW3.permute(0, 3, 1, 2), torch.tensor(labels), metadata_BM)
         if mixing is None:
             return batch
         mixed = _mixed((batch, indices[0]), mixing, self.seed)

@@ -20,10 +20,13 @@ from taxakey.artifacts import read_json, write_json, write_parquet
 from taxakey.calibration import Calibration
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadInput, MissingArtifact
+from taxakey.metadata.encoder import FILE as METADATA_FILE
+from taxakey.metadata.encoder import MetadataEncoder
 from taxakey.models.backbones import Network, classifier_name, creation_arguments
 from taxakey.models.head_options import build_head
-from taxakey.models.heads import LinearHead
+from taxakey.models.heads import Head, LinearHead
 from taxakey.models.hierarchies import Hierarchy
+from taxakey.models.metadata_vit import MetadataViT, with_metadata_tokens
 from taxakey.models.targets import with_targets
 from taxakey.taxonomy import Taxonomy
 from taxakey.training.recipe import Recipe, recipe_from
@@ -33,7 +36,10 @@ _FLAT_HEAD = "head.linear."  # our name of a flat head's layer; on disk it has t
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model in memory. `network`: pixels [B, 3, H, W] -> unnormalised log-probabilities [B, C], in eval mode."""
+    """A model in memory. `network`: pixels [B, 3, H, W] -> unnormalised log-probabilities [B, C], in eval mode.
+
+    `metadata`: how to encode the further input [B, M] of the network, None where it takes none.
+    """
 
     folder: Path
     network: Network
@@ -41,9 +47,17 @@ class Model:
     preprocess: Preprocess
     calibration: Calibration | None
     config: Mapping[str, Any]
+    metadata: MetadataEncoder | None = None
 
 
-def save_model(folder: Path | str, network: Network, taxonomy: Taxonomy, preprocess: Preprocess, recipe: Recipe) -> None:
+def save_model(
+    folder: Path | str,
+    network: Network,
+    taxonomy: Taxonomy,
+    preprocess: Preprocess,
+    recipe: Recipe,
+    metadata: MetadataEncoder | None = None,
+) -> None:
     """Write weights, configuration, names and the recipe. The calibration and the card are added by those who measure them."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,19 +65,25 @@ def save_model(folder: Path | str, network: Network, taxonomy: Taxonomy, preproc
     aside = folder / "model.safetensors.partial"
     save_file(state, aside, metadata={"format": "pt", "taxonomy": taxonomy.fingerprint})
     aside.replace(folder / "model.safetensors")
-    write_json(folder / "config.json", _config(network, taxonomy, preprocess, recipe))
+    write_json(folder / "config.json", _config(network, taxonomy, preprocess, recipe, metadata))
+    if metadata is not None:
+        metadata.write(folder)
     write_parquet(folder / "taxonomy.parquet", taxonomy.table)
     recipe.write(folder / "recipe.yaml")
 
 
-def _config(network: Network, taxonomy: Taxonomy, preprocess: Preprocess, recipe: Recipe) -> dict[str, Any]:
+def _config(
+    network: Network, taxonomy: Taxonomy, preprocess: Preprocess, recipe: Recipe, metadata: MetadataEncoder | None
+) -> dict[str, Any]:
     classifier = classifier_name(network.backbone)
+    assert isinstance(network.head, Head)
     plain = recipe.to_dict()
+    told = {"metadata": list(metadata.widths) if metadata else [], "metadata_tokens": isinstance(network.backbone, MetadataViT)}
     heads = {"head": plain["head"], "targets": plain["targets"]}
     return {
         "architecture": recipe.backbone.name.split(".")[0],
         "num_classes": len(taxonomy) if _is_flat(network) else 0,
-        "num_features": network.head.in_features,
+        "num_features": network.head.in_features - network.head.metadata,
         "model_args": creation_arguments(recipe.backbone),
         "pretrained_cfg": {
             **preprocess.to_config(),
@@ -74,7 +94,7 @@ def _config(network: Network, taxonomy: Taxonomy, preprocess: Preprocess, recipe
             "custom_load": False,
         },
         "label_names": list(taxonomy.names),
-        "taxakey": {"version": __version__, **heads, "taxonomy": taxonomy.fingerprint},
+        "taxakey": {"version": __version__, **heads, **told, "taxonomy": taxonomy.fingerprint},
     }
 
 
@@ -107,13 +127,27 @@ def load_model(path: Path | str, device: str = "cpu") -> Model:
         preprocess = Preprocess.from_config(config["pretrained_cfg"])
     except (KeyError, TypeError) as error:
         raise BadInput(f"{folder / 'config.json'}: not a Taxakey model's configuration ({error!r})") from None
+    metadata = _metadata(folder, facts)
+    groups = metadata.widths if metadata else ()
+    if facts.get("metadata_tokens"):
+        backbone, groups = with_metadata_tokens(backbone, groups), ()
     stored = _stored(folder / "model.safetensors")
-    head = build_head(recipe.head, config["num_features"], taxonomy, hierarchy=_hierarchy(stored))
+    head = build_head(recipe.head, config["num_features"], taxonomy, hierarchy=_hierarchy(stored), metadata=groups)
     network = Network(backbone, with_targets(head, recipe.targets, taxonomy))
     _load_weights(network, stored, folder / "model.safetensors")
     calibration_file = folder / "calibration.json"
     calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
-    return Model(folder, network.eval().to(device), taxonomy, preprocess, calibration, config)
+    return Model(folder, network.eval().to(device), taxonomy, preprocess, calibration, config, metadata)
+
+
+def _metadata(folder: Path, facts: Mapping[str, Any]) -> MetadataEncoder | None:
+    """The encoder that the network was trained with; raises BadInput where the file of another model lies there, or none."""
+    encoder = MetadataEncoder.read(folder)
+    if list(encoder.widths if encoder else ()) != facts.get("metadata", []):
+        raise BadInput(
+            f"{folder / METADATA_FILE}: missing or of another model than config.json; restore the folder or train again"
+        )
+    return encoder
 
 
 def _stored(file: Path) -> dict[str, torch.Tensor]:
@@ -140,7 +174,9 @@ def _load_weights(network: Network, stored: Mapping[str, torch.Tensor], file: Pa
 
 
 def _is_flat(network: Network) -> bool:
-    return isinstance(network.head, LinearHead) and classifier_name(network.backbone) is not None
+    """Whether it is a network as timm has them; one that takes metadata isn't."""
+    plain = isinstance(network.head, LinearHead) and not network.head.metadata and not isinstance(network.backbone, MetadataViT)
+    return plain and classifier_name(network.backbone) is not None
 
 
 def _timm_key(key: str, network: Network) -> str:

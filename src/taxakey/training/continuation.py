@@ -15,8 +15,9 @@ import numpy as np
 
 from taxakey import artifacts
 from taxakey.errors import BadRecipe
+from taxakey.metadata.encoder import MetadataEncoder, alike
 from taxakey.models.heads import Head
-from taxakey.models.remapping import same_classes, take_over
+from taxakey.models.remapping import Taken, same_classes, take_over
 from taxakey.taxonomy import Taxonomy
 from taxakey.training.checkpoint import Model, load_model
 from taxakey.training.recipe import Recipe
@@ -61,12 +62,19 @@ class Beginning:
         arguments = recipe.backbone.arguments or self.model.config["model_args"]
         return replace(recipe, backbone=replace(recipe.backbone, weights=weights, arguments=arguments, **missing))
 
-    def hand_over(self, head: Head, taxonomy: Taxonomy) -> tuple[dict[str, int], str]:
-        """Fill a new head for the classes of `taxonomy` in place; counts and a note for the manifest."""
+    def hand_over(self, head: Head, taxonomy: Taxonomy, metadata: MetadataEncoder | None = None) -> tuple[dict[str, int], str]:
+        """Fill a new head for the classes of `taxonomy` in place; counts and a note for the manifest.
+
+        `metadata`: what the new head is told. Where the old one was told something else nothing is taken over: its columns of
+        weights mean other things, even if there are as many.
+        """
         old = self.model.network.head
         assert isinstance(old, Head)
         match_C = same_classes(taxonomy, self.model.taxonomy)
-        taken = take_over(head, old, match_C)
+        if alike(metadata, self.model.metadata):
+            taken = take_over(head, old, match_C)
+        else:
+            taken = Taken(np.zeros(len(taxonomy), dtype=bool), "nothing of the head: it was told other metadata")
         counts = {
             "classes_taken_over": int(taken.classes_C.sum()),
             "classes_fresh": int((~taken.classes_C).sum()),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from taxakey import __version__, artifacts
 from taxakey.artifacts import Manifest, write_text
@@ -43,7 +43,7 @@ def extend(model_folder: Path, dataset_folder: Path, out: Path, *, device: str =
     head = model.network.head
     assert isinstance(head, Head)
     network = Network(model.network.backbone, add_classes(head, model.taxonomy, taxonomy, examples)).eval()
-    save_model(out / "model", network, taxonomy, model.preprocess, recipe)
+    save_model(out / "model", network, taxonomy, model.preprocess, recipe, model.metadata)
     counts = {"classes": len(taxonomy), "added": len(new), "train": sum(map(len, examples.values()))}
     note = _note([*map(len, examples.values())], calibrated=model.calibration is not None)
     _write_calibration(model, len(new), out)
@@ -60,15 +60,19 @@ def _new_species(model: Model, dataset: Dataset) -> list[str]:
 
 
 def _examples(model: Model, dataset: Dataset, new: list[str], device: str) -> dict[str, Tensor]:
-    """Features [M, D] of each new species' photographs."""
+    """Features [M, D] of each new species' photographs, and their metadata behind them where the head takes such."""
+    network = Network(model.network.backbone, nn.Identity()).to(device)
     classes_K = dataset.taxonomy.index_of(new)
     vectors, labels = [], []
     for name in _PARTS:
         part = dataset.part(name)
         rows = np.flatnonzero(np.isin(part.class_index, classes_K))
         if len(rows):
-            backbone, what = model.network.backbone.to(device), f"reading {name}"
-            vectors.append(features(backbone, part, rows.tolist(), model.preprocess, device=device, description=what))
+            what = f"reading {name}"
+            told_NM = None if model.metadata is None else model.metadata.encode(part.table.take(rows))
+            vectors.append(
+                features(network, part, rows.tolist(), model.preprocess, metadata_NM=told_NM, device=device, description=what)
+            )
             labels.append(part.class_index[rows])
     vectors_ND, labels_N = np.concatenate(vectors), np.concatenate(labels)
     return {name: torch.from_numpy(vectors_ND[labels_N == index]) for name, index in zip(new, classes_K.tolist(), strict=True)}

@@ -26,16 +26,18 @@ from taxakey.cpu_memory import keep_freed_memory
 from taxakey.dataset.contact_sheet import write_contact_sheet
 from taxakey.dataset.folds import Fold
 from taxakey.dataset.preprocess import Preprocess
-from taxakey.dataset.reader import Dataset
+from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
 from taxakey.errors import BadInput
 from taxakey.losses.decision import Loss
 from taxakey.losses.facts import LossFacts
 from taxakey.losses.loss_options import build_loss
-from taxakey.models.backbones import Network, build_backbone, data_config, feature_width, state_hash
+from taxakey.metadata.encoder import MetadataEncoder
+from taxakey.models.backbones import Network, build_backbone, data_config, feature_width, state_hash, with_metadata
 from taxakey.models.class_means import FeatureStatistics
 from taxakey.models.head_options import ClassFacts, build_head, wants_statistics
+from taxakey.models.metadata_vit import MetadataViT, with_metadata_tokens
 from taxakey.models.targets import with_targets
 from taxakey.models.tuning import make_plain, make_ready
 from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
@@ -61,9 +63,14 @@ class _Run:
     loss: Loss
     preprocess: Preprocess
     plan: artifacts.Plan
+    encoder: MetadataEncoder | None = None
     taken: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """`taken`, `notes`: what came from another run."""
+
+    def metadata(self, part: Part) -> NDArray[np.float32] | None:
+        """Of all pictures of a part, [N, M]."""
+        return None if self.encoder is None else self.encoder.encode(part.table)
 
 
 def train(
@@ -94,9 +101,10 @@ def train(
     notes = (*run.notes, *notes)
     module = _fit(run, device, callbacks)
     trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-    make_plain(run.network.backbone, run.recipe.tuning)
+    backbone = run.network.backbone
+    make_plain(backbone.vit if isinstance(backbone, MetadataViT) else backbone, run.recipe.tuning)
     network = Network(run.network.backbone, module.head).eval()
-    save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe)
+    save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe, run.encoder)
     calibration = _calibrate(run, network, device)
     if calibration is not None:
         calibration.write(run.out / "model" / "calibration.json")
@@ -144,14 +152,18 @@ def _prepare(
         vectors = _matching_vectors(embeddings_folder, recipe, state_hash(backbone))
         inputs["embeddings"] = artifacts.hash_of(vectors.folder)
     make_ready(backbone, recipe.tuning, config["input_size"])
+    encoder = None if recipe.metadata is None else MetadataEncoder.fit(recipe.metadata, dataset.part("train").table)
+    groups = () if encoder is None else encoder.widths
+    if recipe.backbone.metadata_tokens:
+        backbone, groups = with_metadata_tokens(backbone, groups), ()
     facts = _class_facts(recipe, dataset, vectors)
-    head = build_head(recipe.head, feature_width(backbone), dataset.taxonomy, facts)
+    head = build_head(recipe.head, feature_width(backbone), dataset.taxonomy, facts, metadata=groups)
     head = with_targets(head, recipe.targets, dataset.taxonomy, facts.counts_C)
     taken: dict[str, int] = {}
     notes: tuple[str, ...] = () if recipe.fraction == 1 else (_fraction_note(recipe, dataset),)
     if beginning is not None:
         inputs["from"] = beginning.hash
-        taken, note = beginning.hand_over(head, dataset.taxonomy)  # before the loss, which may ask how the classes stand
+        taken, note = beginning.hand_over(head, dataset.taxonomy, encoder)  # before the loss, which may ask how the classes stand
         notes = (*notes, note)
     loss = build_loss(recipe.loss, head, LossFacts(facts.counts_C, dataset.taxonomy))
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
@@ -161,7 +173,7 @@ def _prepare(
         notes = (*notes, f"Trained on fold {fold}: the others' validation pictures are among its training pictures")
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
     network, preprocess = Network(backbone, head), Preprocess.from_config(config)
-    return _Run(out, recipe, dataset, vectors, network, loss, preprocess, plan, taken, notes)
+    return _Run(out, recipe, dataset, vectors, network, loss, preprocess, plan, encoder, taken, notes)
 
 
 def _fraction_note(recipe: Recipe, dataset: Dataset) -> str:
@@ -197,7 +209,7 @@ def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModul
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
     training, validation = _loaders(run)
     keep_freed_memory()
-    module = TrainingModule(run.network, run.recipe, run.loss)
+    module = TrainingModule(run.network, run.recipe, run.loss, run.encoder)
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
     best = _best_checkpoint(run, has_validation=len(validation) > 0)
@@ -228,14 +240,18 @@ def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
     classes = len(run.dataset.taxonomy)
     validation_C = np.bincount(parts[1].class_index[parts[1].class_index >= 0], minlength=classes)
     if run.vectors is not None:
-        stored = [StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index) for part in parts]
+        stored = [
+            StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index, run.metadata(part)) for part in parts
+        ]
         draw = run.recipe.sampler.build(TrainingPart(stored[0].labels_N.numpy(), validation_C, run.recipe.seed))
         return feature_loader(stored[0], run.recipe, draw), feature_loader(stored[1], run.recipe)
     augment = run.recipe.augment.build(run.preprocess, np.bincount(parts[0].class_index, minlength=classes))
-    pictures = Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed)
+    told = [run.metadata(part) for part in parts]
+    pictures = Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed, metadata_NM=told[0])
+    validation = Pictures(parts[1], run.preprocess, metadata_NM=told[1])
     write_contact_sheet(run.out / "augmentation.jpg", parts[0], pictures.rows, run.preprocess, augment, run.recipe.seed)
     draw = run.recipe.sampler.build(TrainingPart(pictures.labels_N, validation_C, run.recipe.seed))
-    return picture_loader(pictures, run.recipe, draw), picture_loader(Pictures(parts[1], run.preprocess), run.recipe)
+    return picture_loader(pictures, run.recipe, draw), picture_loader(validation, run.recipe)
 
 
 def _learns_partial(recipe: Recipe) -> bool:
@@ -292,9 +308,12 @@ def _calibrate(run: _Run, network: Network, device: str) -> Calibration | None:
 def _scores(run: _Run, network: Network, device: str) -> NDArray[np.float32]:
     """Raw scores [I, C] of the validation pictures."""
     part = run.dataset.part("validation")
+    told_NM = run.metadata(part)
     if run.vectors is not None:
         head: nn.Module = network.head.cpu()
+        stored_ND = torch.from_numpy(run.vectors.part(part.name, part.image_ids))
         with torch.inference_mode():
-            return head(torch.from_numpy(run.vectors.part(part.name, part.image_ids))).float().numpy()
-    where = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    return features(network.to(where), part, range(len(part)), run.preprocess, device=where, description="calibrating")
+            return head(with_metadata(stored_ND, None if told_NM is None else torch.from_numpy(told_NM))).float().numpy()
+    where, rows = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu", range(len(part))
+    what = "calibrating"
+    return features(network.to(where), part, rows, run.preprocess, metadata_NM=told_NM, device=where, description=what)

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from taxakey.losses.decision import Answer, Loss
 from taxakey.losses.loss_options import build_loss
-from taxakey.models.backbones import Network, data_config, with_metadata
+from taxakey.metadata.encoder import MetadataEncoder
+from taxakey.models.backbones import Network, data_config, features_of, with_metadata
 from taxakey.models.heads import Head
+from taxakey.models.metadata import HiddenMetadata
 from taxakey.models.tuning import set_modes
 from taxakey.training.batches import Batch
 from taxakey.training.lazy_adamw import clip_norm
@@ -24,7 +26,8 @@ class TrainingModule(L.LightningModule):
     """A network that learns from pictures, or a head that learns from stored features.
 
     The loss asks the head for what it needs (`losses.decision.Answer`), so that a new head or a new loss never edits this file.
-    `loss`: the recipe's, built where more is known of the classes; by default it is built here.
+    `loss`: the recipe's, built where more is known of the classes; by default it is built here. `metadata`: what batches bring
+    besides, which is hidden now and then.
     """
 
     hits_C: Tensor
@@ -32,7 +35,9 @@ class TrainingModule(L.LightningModule):
     mean_3: Tensor
     std_3: Tensor
 
-    def __init__(self, network: Network, recipe: Recipe, loss: Loss | None = None) -> None:
+    def __init__(
+        self, network: Network, recipe: Recipe, loss: Loss | None = None, metadata: MetadataEncoder | None = None
+    ) -> None:
         super().__init__()
         head = network.head
         assert isinstance(head, Head)
@@ -46,6 +51,10 @@ class TrainingModule(L.LightningModule):
                 self.register_buffer(f"{name}_3", 255 * torch.tensor(config[name]), persistent=False)
         self.head = head
         self.loss = build_loss(recipe.loss, head) if loss is None else loss
+        self.hidden: HiddenMetadata | None = None
+        if metadata is not None:
+            nothing_M = torch.from_numpy(metadata.nothing_known(1)[0])
+            self.hidden = HiddenMetadata(nothing_M, metadata.widths, metadata.options.hide)
         self.register_buffer("hits_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
         self.register_buffer("seen_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
         self.validation_nll: list[Tensor] = []
@@ -63,12 +72,14 @@ class TrainingModule(L.LightningModule):
 
     def features(self, batch: Batch) -> Tensor:
         """What the head is given [B, D]: the pictures' features, computed or stored, and their metadata."""
-        features_BD = batch.inputs
-        if self.backbone is not None:
-            pixels = self.standardised(batch.inputs).contiguous(memory_format=torch.channels_last)
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.head_alone):
-                features_BD = self.backbone(pixels)
-        return with_metadata(features_BD, batch.metadata)
+        metadata_BM = batch.metadata
+        if metadata_BM is not None and self.hidden is not None:
+            metadata_BM = self.hidden(metadata_BM)
+        if self.backbone is None:
+            return with_metadata(batch.inputs, metadata_BM)
+        pixels = self.standardised(batch.inputs).contiguous(memory_format=torch.channels_last)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.head_alone):
+            return features_of(self.backbone, pixels, metadata_BM)
 
     def standardised(self, pixels_B3HW: Tensor) -> Tensor:
         """Augmented pictures travel as uint8, a quarter of the bytes, and become what the network was taught to see here."""

@@ -19,10 +19,12 @@ from taxakey.dataset.augment import AugmentOptions, RareOptions, with_preset
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropyOptions
 from taxakey.losses.loss_options import LossOptions
+from taxakey.metadata.encoder import MetadataOptions
 from taxakey.models.adapters import LoraOptions
 from taxakey.models.backbones import NO_WEIGHTS, BackboneOptions
 from taxakey.models.head_options import HeadOptions, wants_statistics
 from taxakey.models.heads import LinearOptions
+from taxakey.models.metadata import MetadataTransformerOptions
 from taxakey.models.targets import TargetOptions
 from taxakey.models.tuning import TuningOptions
 from taxakey.recipe_file import checked, expanded, read_mapping, read_text, refuse_unknown_keys
@@ -81,6 +83,7 @@ class Recipe:
     sampler: Annotated[SamplerOptions, Field(discriminator="kind")] = field(default_factory=PlainOptions)
     augment: Annotated[AugmentOptions, BeforeValidator(with_preset)] = field(default_factory=AugmentOptions)
     mixing: MixingOptions = field(default_factory=MixingOptions)
+    metadata: MetadataOptions | None = None
     folds: int = 0
     """Members that `taxakey folds` trains by this recipe (`dataset.folds`); a single run isn't changed by it."""
 
@@ -125,6 +128,7 @@ class Recipe:
         if getattr(self.head, "sparse", False) and self.optimizer.name != "lazy_adamw":
             raise BadRecipe(f"{self.name}: head.sparse needs the optimizer lazy_adamw, not {self.optimizer.name}")
         _check_losses(self)
+        _check_metadata(self)
         if self.train == "head" and self.mixing.cutmix:
             raise BadRecipe(f"{self.name}: cutmix cuts pictures, and train: head learns on stored features; use mixing.mixup")
         return self.with_weights(expanded(self.backbone.weights, "weights", "use --weights FILE"))
@@ -157,6 +161,17 @@ def _check_losses(recipe: Recipe) -> None:
             raise BadRecipe(f"{recipe.name}: loss: {options.kind} moves the features, which train: head leaves as they are")
 
 
+def _check_metadata(recipe: Recipe) -> None:
+    """Raise BadRecipe where the network's metadata and the recipe's don't go together."""
+    tokens, transformer = recipe.backbone.metadata_tokens, isinstance(recipe.head, MetadataTransformerOptions)
+    if recipe.metadata is None and (tokens or transformer):
+        raise BadRecipe(f"{recipe.name}: this network takes metadata and the recipe names none; add metadata: {{}}")
+    if tokens and transformer:
+        raise BadRecipe(f"{recipe.name}: backbone.metadata_tokens leaves no metadata to the head; take another head")
+    if tokens and recipe.train == "head":
+        raise BadRecipe(f"{recipe.name}: backbone.metadata_tokens must be learnt; use train: all, or a head that takes metadata")
+
+
 refuse_unknown_keys(
     Recipe,
     LoopOptions,
@@ -172,6 +187,7 @@ refuse_unknown_keys(
     AugmentOptions,
     RareOptions,
     MixingOptions,
+    MetadataOptions,
 )
 _ADAPTER = TypeAdapter(Recipe)
 

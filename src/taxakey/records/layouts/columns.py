@@ -115,6 +115,7 @@ DANISH_FUNGI = Layout(
         "taxonID": ("classid",),
         "habitat": ("habitat",),
         "substrate": ("substrate", "metasubstrate"),
+        "metasubstrate": ("metasubstrate",),
         "poisonous": ("poisonous",),
         "gbifID": ("gbifid",),
     },

@@ -91,7 +91,33 @@ function show() {
   status(photographs.length ? `${count(photographs.length, "photograph", "photographs")} chosen.` : "");
 }
 
+// ---- what else is known: only what the model was trained with ----
+
+const LABELS = { eventDate: "Date", decimalLatitude: "Latitude", decimalLongitude: "Longitude" };
+const DEGREES = { decimalLatitude: 90, decimalLongitude: 180 };
+
+function field(term, words) {
+  const input = make(words ? "select" : "input");
+  input.name = term;
+  input.id = `known-${term}`;
+  if (words) input.append(...["", ...words].map((word) => new Option(word || "unknown", word)));
+  else if (term in DEGREES) Object.assign(input, { type: "number", step: "any", min: -DEGREES[term], max: DEGREES[term], placeholder: "degrees" });
+  else input.type = "date";
+  input.addEventListener("change", show);
+  const label = make("label", "", LABELS[term] ?? term[0].toUpperCase() + term.slice(1));
+  label.htmlFor = input.id;
+  return make("div", "field", label, input);
+}
+
+function offerFields(facts) {
+  element("fields").replaceChildren(...facts.takes.map((term) => field(term, facts.words[term])));
+  element("known").hidden = facts.takes.length === 0;
+}
+
+const knownFields = () => [...element("fields").querySelectorAll("input, select")];
+
 function startOver() {
+  knownFields().forEach((input) => { input.value = ""; });
   photographs.forEach((photograph) => URL.revokeObjectURL(photograph.url));
   photographs = [];
   problems();
@@ -106,6 +132,7 @@ async function identify(event) {
   if (!photographs.length) return;
   const form = new FormData();
   photographs.forEach((photograph) => form.append("images", photograph.file));
+  knownFields().filter((input) => input.value).forEach((input) => form.append(input.name, input.value));
   problems();
   busy(true);
   try {
@@ -125,6 +152,7 @@ function busy(now) {
   button.textContent = now ? "Identifying…" : "Identify";
   button.disabled = now || photographs.length === 0;
   element("files").disabled = now;
+  element("known").disabled = now;
   element("again").disabled = now;
   element("thumbs").querySelectorAll(".remove").forEach((remove) => { remove.disabled = now; });
   if (now) status(`Looking at ${count(photographs.length, "photograph", "photographs")}…`);
@@ -228,6 +256,7 @@ async function introduce() {
     const facts = await (await fetch("/health")).json();
     project = facts.project;
     Object.assign(limits, facts.limits);
+    offerFields(facts);
     element("most").textContent = limits.images;
     element("limits").textContent = `JPEG, PNG, WebP, TIFF; up to ${megabytes(limits.imageBytes).replace(".0", "")} each`;
     const species = count(facts.species, "species", "species");
