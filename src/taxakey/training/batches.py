@@ -11,11 +11,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from taxakey.dataset.preprocess import Preprocess, decode
 from taxakey.dataset.reader import Part
 from taxakey.training.recipe import Recipe
+from taxakey.training.shares import ALONE, Batches, Process, Share
+
+
+NOT_COUNTED = -1
+"""Label of a picture that only fills up a process's last batch of validation: another process counts it."""
 
 
 class Batch(NamedTuple):
@@ -70,8 +75,9 @@ class StoredFeatures(Dataset):
         return len(self.labels_N)
 
     def __getitems__(self, rows: Sequence[int]) -> Batch:
-        picked = torch.as_tensor(rows) % len(self)
-        return Batch(self.features_ND[picked], self.labels_N[picked])
+        rows_B = torch.as_tensor(rows)
+        picked = rows_B % len(self)
+        return Batch(self.features_ND[picked], self.labels_N[picked].masked_fill(rows_B < 0, NOT_COUNTED))
 
 
 class Pictures(Dataset):
@@ -93,35 +99,40 @@ class Pictures(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         row = int(self.rows[index % len(self)])
-        label = int(self.part.class_index[row])
+        label = int(self.part.class_index[row]) if index >= 0 else NOT_COUNTED
         if self.augment is not None:
             torch.manual_seed(_mix(self.seed, index))  # in a worker process: what happens to a picture in an epoch is fixed
             return self.augment(decode(self.part.image_bytes(row))), label
         return torch.from_numpy(self.preprocess.load(self.part.image_bytes(row))), label
 
 
-def feature_loader(data: StoredFeatures, recipe: Recipe, *, training: bool) -> DataLoader:
-    """Shuffled for training (by the recipe's seed), in order otherwise."""
-    if not training:
-        return DataLoader(data, 1024, collate_fn=_as_it_is)
-    sampler = EpochShuffle(len(data), recipe.seed)
-    return DataLoader(data, recipe.loop.batch_size, sampler=sampler, collate_fn=_as_it_is)
+def feature_loader(data: StoredFeatures, recipe: Recipe, *, training: bool, process: Process = ALONE) -> DataLoader:
+    """Shuffled for training (by the recipe's seed), in order otherwise; this process's share of it."""
+    batches = _batches(data, recipe, process, drop_last=False) if training else BatchSampler(Share(len(data), process), 1024, False)
+    return DataLoader(data, batch_sampler=batches, collate_fn=_as_it_is)
 
 
-def picture_loader(data: Pictures, recipe: Recipe, *, training: bool) -> DataLoader:
-    """The same for pictures; as many worker processes as there are cores, at most eight."""
-    workers = min(os.cpu_count() or 1, 8)
+def picture_loader(data: Pictures, recipe: Recipe, *, training: bool, process: Process = ALONE) -> DataLoader:
+    """The same for pictures; as many worker processes as there are cores for each process, at most eight."""
+    size = recipe.loop.batch_size
+    # BatchNorm can't learn from a last batch of one.
+    drop_last = len(data) > size * process.world
+    batches = (
+        _batches(data, recipe, process, drop_last=drop_last) if training else BatchSampler(Share(len(data), process), size, False)
+    )
     return DataLoader(
         data,
-        recipe.loop.batch_size,
-        sampler=EpochShuffle(len(data), recipe.seed) if training else None,
-        num_workers=workers,
+        batch_sampler=batches,
+        num_workers=min(max((os.cpu_count() or 1) // process.on_this_machine, 1), 8),
         persistent_workers=True,
         worker_init_fn=_one_thread_each,
         collate_fn=_batch,
-        drop_last=training and len(data) > recipe.loop.batch_size,  # BatchNorm can't learn from a last batch of one
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _batches(data: StoredFeatures | Pictures, recipe: Recipe, process: Process, *, drop_last: bool) -> Batches:
+    return Batches(EpochShuffle(len(data), recipe.seed), recipe.loop.batch_size, process, drop_last=drop_last)
 
 
 def _batch(pictures: Sequence[tuple[Tensor, int]]) -> Batch:

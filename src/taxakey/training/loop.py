@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 import warnings
@@ -13,8 +14,7 @@ import taxakey.torchvision_guard  # noqa: F401  before Lightning
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
@@ -32,10 +32,14 @@ from taxakey.models.class_means import FeatureStatistics
 from taxakey.models.head_options import ClassFacts, build_head, wants_statistics
 from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
 from taxakey.training.card import write_card
-from taxakey.training.checkpoint import best_weights, epochs_done, save_model
+from taxakey.training.checkpoint import save_model
+from taxakey.training.costs import Costs
 from taxakey.training.curves import Curves, TrainingBar
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe
+from taxakey.training.resume import FOLDER, LAST, AtomicFiles, Checkpoints, kept_weights, position_of
+from taxakey.training.scale import accelerator_for, first_process, process_of, wait_for_all
+from taxakey.training.shares import Process
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +64,24 @@ def train(
     device: str = "auto",
     notes: tuple[str, ...] = (),
 ) -> artifacts.Manifest:
-    """Train by the recipe, calibrate on validation, and leave a finished run. An interrupted run goes on after its last epoch.
+    """Train by the recipe, calibrate on validation, and leave a finished run. An interrupted run goes on at its last checkpoint.
 
     `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `notes` are facts that a reader
     of the numbers must know; they go into the manifest and the model card.
     """
     run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder)
-    if artifacts.start(run.out, run.plan) == "finished":
-        return artifacts.read_manifest(run.out, run.plan.kind)
-    module = _fit(run, device)
+    if first_process():
+        artifacts.start(run.out, run.plan)
+    if not (run.out / "manifest.json").is_file():
+        module = _fit(run, device)
+        if first_process():
+            _finish(run, module, device, notes)
+        wait_for_all()
+    return artifacts.read_manifest(run.out, run.plan.kind)
+
+
+def _finish(run: _Run, module: TrainingModule, device: str, notes: tuple[str, ...]) -> None:
+    """Write the model, calibrate it, and say what was made; the first process does it alone."""
     network = Network(run.network.backbone, module.head).eval()
     save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe)
     calibration = _calibrate(run, network, device)
@@ -77,12 +90,12 @@ def train(
     counts = {
         "classes": len(run.dataset.taxonomy),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "trained_parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "trained_parameters": sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad),
         "train": len(run.dataset.part("train")),
         "validation": len(run.dataset.part("validation")),
     }
     write_card(run.out, run.recipe, run.dataset.taxonomy, counts, calibration, notes)
-    return artifacts.finish(run.out, run.plan, counts=counts, taxonomy=run.dataset.taxonomy.fingerprint, notes=notes)
+    artifacts.finish(run.out, run.plan, counts=counts, taxonomy=run.dataset.taxonomy.fingerprint, notes=notes)
 
 
 def _prepare(dataset_folder: Path, recipe: Recipe, out: Path, embeddings_folder: Path | str | None) -> _Run:
@@ -125,19 +138,21 @@ def _class_facts(recipe: Recipe, dataset: Dataset, vectors: Vectors | None) -> C
 
 
 def _fit(run: _Run, device: str) -> TrainingModule:
-    training, validation = _loaders(run)
-    if not len(training):
-        raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
-    keep_freed_memory()
+    """Train; every process of the run does this, and only this, together."""
     module = TrainingModule(run.network, run.recipe)
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
-    best = _best_checkpoint(run, has_validation=len(validation) > 0)
-    trainer = _trainer(run, device, [best, Curves(run.out / "curves.csv")])
-    last = run.out / "checkpoints" / "last.ckpt"
+    keep_freed_memory()
+    whole = copy.deepcopy(module) if run.recipe.scale.strategy == "fsdp" else module
+    trainer = _trainer(run, module, device)
+    training, validation = _loaders(run, process_of(trainer))
+    if not len(training):
+        raise BadInput(f"{run.dataset.folder}: too few training pictures in it; look at failures.parquet there")
+    last = run.out / FOLDER / LAST
     if last.is_file():
+        position = position_of(last)
         # Lightning tells the sampler its epoch only after the workers have been given their first batches.
-        training.sampler.set_epoch(epochs_done(last))  # type: ignore[attr-defined]
+        training.batch_sampler.go_on_at(position.epochs, position.batches)  # type: ignore[union-attr]
     with warnings.catch_warnings():
         # Lightning warns of its own use of torch, and advises more workers than this machine has cores.
         warnings.filterwarnings("ignore", module=r"lightning\..*")
@@ -145,60 +160,70 @@ def _fit(run: _Run, device: str) -> TrainingModule:
         trainer.fit(
             module,
             training,
-            validation if len(validation) else None,
+            validation if len(run.dataset.part("validation")) else None,
             ckpt_path=str(last) if last.is_file() else None,
             weights_only=True,
         )
     if trainer.interrupted:
         raise KeyboardInterrupt
-    best_weights(module, Path(best.best_model_path or best.last_model_path))
-    return module
+    if first_process():
+        kept_weights(whole.cpu(), run.out)
+    return whole
 
 
-def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
+def _loaders(run: _Run, process: Process) -> tuple[DataLoader, DataLoader]:
     parts = run.dataset.part("train"), run.dataset.part("validation")
     if run.vectors is not None:
         stored = [StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index) for part in parts]
-        return feature_loader(stored[0], run.recipe, training=True), feature_loader(stored[1], run.recipe, training=False)
+        return (
+            feature_loader(stored[0], run.recipe, training=True, process=process),
+            feature_loader(stored[1], run.recipe, training=False, process=process),
+        )
     augment = run.recipe.augment.build(run.preprocess)
+    pictures = Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed), Pictures(parts[1], run.preprocess)
     return (
-        picture_loader(Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed), run.recipe, training=True),
-        picture_loader(Pictures(parts[1], run.preprocess), run.recipe, training=False),
+        picture_loader(pictures[0], run.recipe, training=True, process=process),
+        picture_loader(pictures[1], run.recipe, training=False, process=process),
     )
 
 
-def _best_checkpoint(run: _Run, *, has_validation: bool) -> ModelCheckpoint:
-    monitor = run.recipe.loop.best_by if has_validation else None
-    return ModelCheckpoint(
-        dirpath=run.out / "checkpoints",
-        filename="best",
-        monitor=monitor,
-        mode="min" if monitor == "validation_loss" else "max",
-        save_last=True,
-        enable_version_counter=False,
-    )
-
-
-def _trainer(run: _Run, device: str, callbacks: list[Callback]) -> L.Trainer:
-    bar = progress.shown() and sys.stderr.isatty()
-    if bar:
-        callbacks = [*callbacks, TrainingBar()]
+def _trainer(run: _Run, module: TrainingModule, device: str) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    loop = run.recipe.loop
+    recipe, loop, scale = run.recipe, run.recipe.loop, run.recipe.scale
     return L.Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}.get(device, device),
-        devices=1,
+        accelerator=accelerator_for(device, loop.precision, scale.devices),
+        devices=scale.devices,
+        num_nodes=scale.nodes,
+        strategy=scale.build(),
+        use_distributed_sampler=False,  # ours doesn't deal a picture twice
         max_epochs=loop.epochs,
         accumulate_grad_batches=loop.accumulate,
         gradient_clip_val=loop.clip,
         precision=loop.precision,
-        callbacks=callbacks,
-        logger=TensorBoardLogger(run.out / "tensorboard", name="", version=""),
+        callbacks=_callbacks(run, module),
+        plugins=[AtomicFiles()],
+        logger=recipe.tracking.build(run.out, recipe.name, recipe.to_dict()),
         enable_progress_bar=False,  # ours looks like those of the other stages
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=50,
     )
+
+
+def _callbacks(run: _Run, module: TrainingModule) -> list[Callback]:
+    recipe, loop = run.recipe, run.recipe.loop
+    has_validation = bool((run.dataset.part("validation").class_index >= 0).any())
+    facts = {"batch": loop.batch_size * loop.accumulate * recipe.scale.world, "precision": loop.precision}
+    callbacks = [
+        recipe.averaging.build(freeze_norm=recipe.backbone.freeze_norm),
+        Curves(run.out),
+        Costs(run.out, run.network, module, facts),
+        Checkpoints(
+            run.out, loop.best_by if has_validation else None, minutes=loop.checkpoint_minutes, steps=loop.checkpoint_steps
+        ),
+        TrainingBar() if progress.shown() and sys.stderr.isatty() and first_process() else None,
+    ]
+    return [callback for callback in callbacks if callback is not None]
 
 
 def _calibrate(run: _Run, network: Network, device: str) -> Calibration | None:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from taxakey.losses.decision import Answer
 from taxakey.models.backbones import Network, with_metadata
 from taxakey.models.heads import Head
-from taxakey.training.batches import Batch
+from taxakey.training.batches import NOT_COUNTED, Batch
 from taxakey.training.lazy_adamw import clip_norm
 from taxakey.training.recipe import Recipe
+from taxakey.training.scale import shard
+from taxakey.training.schedule import Rates
 
 
 class TrainingModule(L.LightningModule):
@@ -24,9 +26,6 @@ class TrainingModule(L.LightningModule):
     The loss asks the head for what it needs (`losses.decision.Answer`), so that a new head or a new loss never edits this file.
     """
 
-    hits_C: Tensor
-    seen_C: Tensor
-
     def __init__(self, network: Network, recipe: Recipe) -> None:
         super().__init__()
         head = network.head
@@ -34,16 +33,16 @@ class TrainingModule(L.LightningModule):
         self.recipe = recipe
         self.backbone: nn.Module | None = None
         if recipe.train == "all":
-            # The layout that convolutions compute fastest in (docs/LOG.md).
-            self.backbone = network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.backbone = network.backbone
+            recipe.scale.prepare(network.backbone)
         self.head = head
         self.loss = recipe.loss.build()
-        self.register_buffer("hits_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
-        self.register_buffer("seen_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
-        self.validation_nll: list[Tensor] = []
 
-    def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.recipe.seed * 100_003 + self.current_epoch)  # dropout, the same after a resume
+    def configure_model(self) -> None:
+        if self.recipe.scale.world > 1 and self.recipe.scale.strategy == "fsdp":
+            shard(self, self.backbone, "training_step", "validation_step")
+
+    def on_train_start(self) -> None:
         # Lightning keeps each layer's mode through validation and never calls train() on a module that trains already.
         if self.recipe.backbone.freeze_norm and self.backbone is not None:
             for layer in self.backbone.modules():
@@ -54,23 +53,49 @@ class TrainingModule(L.LightningModule):
         """What the head is given [B, D]: the pictures' features, computed or stored, and their metadata."""
         features_BD = batch.inputs
         if self.backbone is not None:
-            features_BD = self.backbone(batch.inputs.contiguous(memory_format=torch.channels_last))
+            layout = torch.channels_last if self.recipe.scale.channels_last else torch.contiguous_format
+            features_BD = self.backbone(batch.inputs.contiguous(memory_format=layout))
         return with_metadata(features_BD, batch.metadata)
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
+        """Unnormalised log-probabilities [B, C]."""
+        return self.head(self.features(batch))
+
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        self._seed(number)
         features_BD = self.features(batch)
         loss_B = self.loss(Answer(self.head, features_BD, batch.labels))
         if batch.mixed_labels is not None and batch.share is not None:
             mixed_B = self.loss(Answer(self.head, features_BD, batch.mixed_labels))
             loss_B = batch.share * loss_B + (1 - batch.share) * mixed_B
-        loss = loss_B.mean()
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
-        return loss
+        return self._mean(loss_B)
+
+    def _seed(self, number: int) -> None:
+        """What a step draws (dropout) follows from its place in the run alone, so that a resumed run draws the same."""
+        seed = ((self.recipe.seed * 100_003 + self.current_epoch) * 1_000_003 + number) * 1009 + self.global_rank
+        # torch.manual_seed takes a hundred times as long: it keeps a stack trace for a GPU that isn't in use.
+        torch.default_generator.manual_seed(seed % 2**63)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed % 2**63)
+
+    def _mean(self, loss_B: Tensor) -> Tensor:
+        """The loss whose mean over the processes is the mean over all their pictures: a last batch may have unequal shares."""
+        trainer = self.trainer
+        if trainer.world_size == 1 or not trainer.is_last_batch:
+            return loss_B.mean()
+        pictures = trainer.strategy.reduce(torch.tensor(float(len(loss_B)), device=self.device), reduce_op="sum")
+        return loss_B.sum() * trainer.world_size / pictures
+
+    def on_validation_epoch_start(self) -> None:
+        # No buffers: an average of weights (training/averaging.py) would average them too.
+        self.hits_C, self.seen_C = (torch.zeros(self.head.classes, dtype=torch.long, device=self.device) for _ in range(2))
+        self.validation_nll = torch.zeros((), dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        labels_B = batch.labels
-        log_p_BC = self.head(self.features(batch)).float().log_softmax(1)
-        self.validation_nll.append(-log_p_BC.gather(1, labels_B[:, None]).sum())
+        counted_B = batch.labels != NOT_COUNTED
+        labels_B = batch.labels[counted_B]
+        log_p_BC = self(batch)[counted_B].float().log_softmax(1)
+        self.validation_nll -= log_p_BC.gather(1, labels_B[:, None]).sum()
         right_B = log_p_BC.argmax(1) == labels_B
         self.hits_C += torch.bincount(labels_B[right_B], minlength=self.head.classes)
         self.seen_C += torch.bincount(labels_B, minlength=self.head.classes)
@@ -82,15 +107,20 @@ class TrainingModule(L.LightningModule):
         hits_C, seen_C = over_processes(self.hits_C).double(), over_processes(self.seen_C).double()
         present = seen_C > 0
         rates = {
-            "validation_loss": over_processes(torch.stack(self.validation_nll).double().sum()) / seen_C.sum(),
+            "validation_loss": over_processes(self.validation_nll) / seen_C.sum(),
             "validation_top_1": hits_C.sum() / seen_C.sum(),
             # Mean over the classes present, as metrics.accuracy.macro_top_k has it.
             "validation_macro_top_1": (hits_C[present] / seen_C[present]).mean(),
         }
         self.log_dict({name: value.float() for name, value in rates.items()})
-        self.validation_nll.clear()
-        self.hits_C.zero_()
-        self.seen_C.zero_()
+
+    def on_train_epoch_end(self) -> None:
+        name = self.recipe.loop.best_by
+        if self.recipe.schedule.kind == "plateau" and name in self.trainer.callback_metrics:
+            rates = self.lr_schedulers()
+            assert isinstance(rates, Rates)
+            figure = float(self.trainer.callback_metrics[name])
+            rates.measured(-figure if name == "validation_loss" else figure)
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -102,8 +132,10 @@ class TrainingModule(L.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self.recipe.optimizer.build(self.backbone, self.head)
+        loop = self.recipe.loop
+        batch = loop.batch_size * loop.accumulate * self.trainer.world_size
+        optimizer = self.recipe.optimizer.build(self.backbone, self.head, batch=batch)
         steps = int(self.trainer.estimated_stepping_batches)
-        per_epoch = max(1, steps // self.recipe.loop.epochs)
+        per_epoch = max(1, steps // loop.epochs)
         schedule = self.recipe.schedule.build(optimizer, steps=steps, steps_per_epoch=per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -22,7 +22,10 @@ from taxakey.models.backbones import NO_WEIGHTS, BackboneOptions
 from taxakey.models.head_options import HeadOptions, wants_statistics
 from taxakey.models.heads import LinearOptions
 from taxakey.recipe_file import checked, expanded, read_mapping, read_text, refuse_unknown_keys
+from taxakey.training.averaging import AveragingOptions
+from taxakey.training.scale import ScaleOptions
 from taxakey.training.schedule import OptimizerOptions, ScheduleOptions
+from taxakey.training.tracking import TrackingOptions
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class LoopOptions:
 
     `accumulate`: batches per optimiser step. `clip`: largest norm of the gradient, null for none. `precision`: Lightning's
     words ("32-true", "bf16-mixed", "16-mixed"). `best_by`: the validation figure that chooses the best checkpoint.
+    Within an epoch a checkpoint is written after `checkpoint_minutes` and after each `checkpoint_steps` batches (null: never).
     """
 
     epochs: int = 30
@@ -39,8 +43,12 @@ class LoopOptions:
     clip: float | None = 1.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     best_by: Literal["validation_loss", "validation_top_1", "validation_macro_top_1"] = "validation_macro_top_1"
+    checkpoint_minutes: float | None = 10.0
+    checkpoint_steps: int | None = None
 
     def __post_init__(self) -> None:
+        if any(value is not None and value <= 0 for value in (self.checkpoint_minutes, self.checkpoint_steps)):
+            raise ValueError("checkpoint_minutes and checkpoint_steps must be above 0, or null")
         if self.epochs < 0 or min(self.batch_size, self.accumulate) < 1:
             raise ValueError("batch_size and accumulate must be at least 1, epochs at least 0 (the head as it starts)")
 
@@ -59,6 +67,9 @@ class Recipe:
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    averaging: AveragingOptions = field(default_factory=AveragingOptions)
+    scale: ScaleOptions = field(default_factory=ScaleOptions)
+    tracking: TrackingOptions = field(default_factory=TrackingOptions)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as for a manifest."""
@@ -85,6 +96,13 @@ class Recipe:
             raise BadRecipe(f"{self.name}: no epochs leave a random head; give the head start: class_means, or train it")
         if getattr(self.head, "sparse", False) and self.optimizer.name != "lazy_adamw":
             raise BadRecipe(f"{self.name}: head.sparse needs the optimizer lazy_adamw, not {self.optimizer.name}")
+        if self.train == "head" and (self.scale.compile or self.scale.checkpointing or self.optimizer.layer_decay is not None):
+            raise BadRecipe(
+                f"{self.name}: scale.compile, scale.checkpointing and optimizer.layer_decay are the backbone's, and train: head "
+                "trains none; leave them out, or use train: all"
+            )
+        if self.averaging.kind != "none" and self.scale.strategy == "fsdp":
+            raise BadRecipe(f"{self.name}: shared-out weights (scale.strategy: fsdp) can't be averaged; use ddp, or no averaging")
         return self.with_weights(expanded(self.backbone.weights, "weights", "use --weights FILE"))
 
     def write(self, path: Path | str) -> None:
@@ -101,6 +119,9 @@ refuse_unknown_keys(
     OptimizerOptions,
     ScheduleOptions,
     AugmentOptions,
+    AveragingOptions,
+    ScaleOptions,
+    TrackingOptions,
 )
 _ADAPTER = TypeAdapter(Recipe)
 
