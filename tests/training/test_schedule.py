@@ -180,7 +180,9 @@ def test_adam_with_biomachinas_epsilon() -> None:
     """A gradient as small as epsilon moves the weight by half a step: m / (sqrt(v) + eps) = 1/2."""
     options = OptimizerOptions("adam", rate=0.01, weight_decay=0.0, eps=1e-4)
     assert one_step(options, gradient=1e-4, steps=1) == pytest.approx(1 - 0.005)
-    assert one_step(OptimizerOptions("adam", rate=0.01, weight_decay=0.0), gradient=1e-4, steps=1) == pytest.approx(1 - 0.01, 1e-5)
+    assert one_step(OptimizerOptions("adam", rate=0.01, weight_decay=0.0), gradient=1e-4, steps=1) == pytest.approx(
+        1 - 0.01, 1e-5
+    )
 
 
 def test_lion_moves_by_the_sign_with_the_betas_given() -> None:
@@ -210,7 +212,9 @@ def test_the_rate_grows_with_the_batch() -> None:
 
 
 def test_each_layer_learns_at_a_share_of_the_one_above_it() -> None:
-    backbone = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, patch_size=16, depth=3, embed_dim=48, num_heads=3)
+    backbone = timm.create_model(
+        "vit_tiny_patch16_224", num_classes=0, img_size=32, patch_size=16, depth=3, embed_dim=48, num_heads=3
+    )
     head = torch.nn.Linear(48, 5)
     options = OptimizerOptions(rate=1.0, backbone_rate=0.1, layer_decay=0.5, weight_decay=0.3)
     groups = options.build(backbone, head).param_groups

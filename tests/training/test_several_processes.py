@@ -144,7 +144,7 @@ def test_lightnings_own_processes_on_pictures(sheets_dataset: Path, tmp_path: Pa
 def test_what_this_machine_lacks_is_said() -> None:
     with pytest.raises(BadRecipe, match="16-mixed needs a CUDA GPU"):
         accelerator_for("cpu", "16-mixed", 1)
-    with pytest.raises(BadRecipe, match="scale.devices: 9999, and this machine has"):
+    with pytest.raises(BadRecipe, match=r"scale\.devices: 9999, and this machine has"):
         accelerator_for("cpu", "32-true", 9999)
     with pytest.raises(ValueError, match="at least 1"):
         ScaleOptions(devices=0)

@@ -47,6 +47,7 @@ class Averaging(WeightAveraging):
     def __init__(self, options: AveragingOptions, *, freeze_norm: bool) -> None:
         self.options, self.freeze_norm, self.swapped = options, freeze_norm, False
         ema = options.kind == "ema"
+        self._latest_update_step = 0
         super().__init__(use_buffers=ema, **({"multi_avg_fn": _moving_average(options.decay)} if ema else {}))
 
     @property

@@ -18,7 +18,6 @@ from taxakey.dataset.reader import Part
 from taxakey.training.recipe import Recipe
 from taxakey.training.shares import ALONE, Batches, Process, Share
 
-
 NOT_COUNTED = -1
 """Label of a picture that only fills up a process's last batch of validation: another process counts it."""
 
@@ -108,7 +107,9 @@ class Pictures(Dataset):
 
 def feature_loader(data: StoredFeatures, recipe: Recipe, *, training: bool, process: Process = ALONE) -> DataLoader:
     """Shuffled for training (by the recipe's seed), in order otherwise; this process's share of it."""
-    batches = _batches(data, recipe, process, drop_last=False) if training else BatchSampler(Share(len(data), process), 1024, False)
+    batches = (
+        _batches(data, recipe, process, drop_last=False) if training else BatchSampler(Share(len(data), process), 1024, False)
+    )
     return DataLoader(data, batch_sampler=batches, collate_fn=_as_it_is)
 
 

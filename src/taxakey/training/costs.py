@@ -6,7 +6,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ class EnergyMeter:
     def __init__(self, gpu: int | None = None, powercap: Path = _POWERCAP) -> None:
         # Of each package the whole (intel-rapl:0), not its parts (intel-rapl:0:0), which are in it.
         self.zones = [zone for zone in sorted(powercap.glob("*-rapl:*")) if zone.name.count(":") == 1]
-        self.gpu = None if gpu is None else _nvml_handle(gpu)
+        self.gpu = None if gpu is None else _gpu_counter(gpu)
         self.wanted_gpu = gpu is not None
         self.last = self._read()
 
@@ -156,22 +157,20 @@ class EnergyMeter:
                 continue  # most systems let only root read it
             found[zone.name] = (values[0], values[1])
         if self.gpu is not None:
-            import pynvml
-
-            found["gpu"] = (pynvml.nvmlDeviceGetTotalEnergyConsumption(self.gpu) / 1e3, float("inf"))
+            found["gpu"] = (self.gpu() / 1e3, float("inf"))
         return found
 
 
-def _nvml_handle(gpu: int) -> Any:
-    """None where NVIDIA's library (the package nvidia-ml-py) isn't there, or the GPU has no such counter."""
+def _gpu_counter(gpu: int) -> Callable[[], float] | None:
+    """Millijoules; None where NVIDIA's library (the package nvidia-ml-py) isn't there, or the GPU has no such counter."""
     try:
-        import pynvml
+        nvml = import_module("pynvml")
     except ModuleNotFoundError:
         return None
     try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID("GPU-" + str(torch.cuda.get_device_properties(gpu).uuid))
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError:
+        nvml.nvmlInit()
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(gpu).uuid}")
+        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except nvml.NVMLError:
         return None
-    return handle
+    return lambda: float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))

@@ -22,7 +22,8 @@ from torch import Tensor
 from taxakey import progress
 from taxakey.artifacts import write_text
 
-COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_top_1", "validation_macro_top_1", "learning_rate", "seconds")
+FIGURES = ("train_loss", "validation_loss", "validation_top_1", "validation_macro_top_1")
+COLUMNS = ("epoch", *FIGURES, "learning_rate", "seconds", "best")
 STEP_COLUMNS = ("step", "epoch", "train_loss", "learning_rate")
 STEPS_AT_ONCE = 50
 
@@ -81,13 +82,14 @@ class Curves(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.write_steps(trainer)
-        measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name in COLUMNS}
+        measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name in FIGURES}
         figures = {**measured, "train_loss": self.loss_sum / max(self.pictures, 1)}
         module.log("train_loss", figures["train_loss"])
         now = time.monotonic()
         seconds = self.seconds + now - self.begun
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         row = {"epoch": trainer.current_epoch, **figures, "learning_rate": rate, "seconds": seconds}
+        row["best"] = int(getattr(trainer.checkpoint_callback, "best_epoch", None) == trainer.current_epoch)
         self.rows.append({name: _short(row[name]) for name in COLUMNS if name in row})
         self.loss_sum, self.pictures, self.seconds, self.begun = 0.0, 0, 0.0, now
         if trainer.is_global_zero:
@@ -126,7 +128,9 @@ class TrainingBar(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, _: L.LightningModule) -> None:
         batches, epochs = int(trainer.num_training_batches), int(trainer.max_epochs or 1)
-        self.task = self.progress.add_task("training", total=batches * epochs, completed=trainer.fit_loop.epoch_loop.total_batch_idx + 1)
+        self.task = self.progress.add_task(
+            "training", total=batches * epochs, completed=trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        )
         self.progress.start()
 
     def on_train_batch_end(self, *_: Any) -> None:

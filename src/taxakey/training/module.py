@@ -38,9 +38,22 @@ class TrainingModule(L.LightningModule):
         self.head = head
         self.loss = recipe.loss.build()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes here which hook it is in, some forty times a step, and torch looks whether it is a parameter each time
+        # (benchmarks/training_loop.py).
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def configure_model(self) -> None:
         if self.recipe.scale.world > 1 and self.recipe.scale.strategy == "fsdp":
             shard(self, self.backbone, "training_step", "validation_step")
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        # Lightning would search the tuple for tensors, at every step.
+        moved = (value if value is None else value.to(device, non_blocking=True) for value in batch)
+        return Batch(*moved)  # type: ignore[arg-type]
 
     def on_train_start(self) -> None:
         # Lightning keeps each layer's mode through validation and never calls train() on a module that trains already.

@@ -43,6 +43,7 @@ class Checkpoints(Checkpoint):
         self.folder, self.monitor, self.steps = run / FOLDER, monitor, steps
         self.seconds = math.inf if minutes is None else 60 * minutes
         self.best, self.due, self.written = -math.inf, False, time.monotonic()
+        self.best_epoch: int | None = None
 
     def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, number: int) -> None:
         if self.steps and (number + 1) % self.steps == 0:
@@ -55,13 +56,14 @@ class Checkpoints(Checkpoint):
 
     def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         figure = trainer.callback_metrics.get(self.monitor or "")
-        averaging = [callback for callback in trainer.callbacks if isinstance(callback, Averaging)]  # type: ignore[attr-defined]
+        averaging = [callback for callback in trainer.callbacks if isinstance(callback, Averaging)]
         if figure is None or not all(callback.begun for callback in averaging):
             return
         goodness = -float(figure) if self.monitor == "validation_loss" else float(figure)
         # The first epoch is the best so far, whatever its figure: a loss of NaN must leave weights to look at.
-        if goodness > self.best or not (self.folder / BEST).is_file():
-            self.best = max(self.best, goodness) if goodness == goodness else self.best
+        if goodness > self.best or self.best_epoch is None:
+            self.best = self.best if math.isnan(goodness) else goodness
+            self.best_epoch = trainer.current_epoch
             weights = trainer.strategy.lightning_module_state_dict()
             if trainer.is_global_zero:
                 with open_atomically(self.folder / BEST) as file:
@@ -75,10 +77,10 @@ class Checkpoints(Checkpoint):
         self.due, self.written = False, time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
 
 
 @dataclass(frozen=True)

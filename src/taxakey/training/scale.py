@@ -22,9 +22,9 @@ from taxakey.training.shares import Process
 class ScaleOptions:
     """`devices`: processes on each machine, each with its own GPU (or, without one, some cores); `nodes`: machines.
 
-    `strategy`: ddp (each process holds the whole network) or fsdp (weights, gradients and optimiser states are shared out; torch's
-    second version). A batch is `batch_size` for each process. Lightning starts the processes of one machine; on several machines
-    `torchrun` does, with the same command on each and a run folder that all of them see.
+    `strategy`: ddp (each process holds the whole network) or fsdp (weights, gradients and optimiser states are shared out;
+    torch's second version). A batch is `batch_size` for each process. Lightning starts the processes of one machine; on several
+    machines `torchrun` does, with the same command on each and a run folder that all of them see.
 
     `compile`: torch.compile of the backbone. `channels_last`: the layout that convolutions compute fastest in. `checkpointing`:
     activations of the backbone are computed twice instead of kept (Chen et al., 2016).
@@ -62,16 +62,14 @@ class ScaleOptions:
             try:
                 backbone.set_grad_checkpointing(True)  # type: ignore[operator]
             except (AssertionError, AttributeError):
-                raise BadRecipe(
-                    f"scale.checkpointing: timm can't do it for a {type(backbone).__name__}; leave it out"
-                ) from None
+                raise BadRecipe(f"scale.checkpointing: timm can't do it for a {type(backbone).__name__}; leave it out") from None
         if self.compile:
             backbone.compile()
 
 
 def first_process() -> bool:
     """Whether this process is the one that writes. Told by the environment, before any process has met another."""
-    return rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    return rank_zero_only.rank == 0
 
 
 def process_of(trainer: L.Trainer) -> Process:
@@ -98,7 +96,7 @@ def accelerator_for(device: str, precision: str, devices: int) -> str:
 
 
 def shard(module: nn.Module, blocks: nn.Module | None, *steps: str) -> None:
-    """Share out a module's weights (FSDP2), a repeated block of `blocks` at a time; `steps` are the methods that need them whole."""
+    """Share out a module's weights (FSDP2), a repeated block of `blocks` at a time; `steps`: methods that need them whole."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     for container in [] if blocks is None else blocks.children():

@@ -24,10 +24,10 @@ LAZY_ADAMW = "lazy_adamw"
 class OptimizerOptions:
     """`name` is one of timm's, or lazy_adamw, for heads that touch few of their rows in a step.
 
-    timm's names that the papers need: sgd (Nesterov; momentum is the one without), sgdw (Nesterov, decoupled decay), adam, adamw,
-    lion. `betas` and `eps`: null for the optimiser's own. `backbone_rate`: the backbone's learning rate as a share of the head's.
-    `layer_decay`: each layer of the backbone, counted from its end, learns at this share of the one above it (Clark et al., 2020).
-    `rate_batch`: the batch that `rate` is meant for; with another one the rate grows and falls in proportion (Goyal et al., 2017).
+    timm's names that the papers need: sgd (Nesterov; momentum is the one without), sgdw (Nesterov, decoupled decay), adam,
+    adamw, lion. `betas` and `eps`: null for the optimiser's own. `backbone_rate`: the backbone's learning rate as a share of the
+    head's. `layer_decay`: each layer of the backbone, counted from its end, learns at this share of the one above it (Clark et
+    al., 2020). `rate_batch`: the batch that `rate` is meant for; another one changes the rate in proportion (Goyal et al., 2017).
     """
 
     name: str = "adamw"
@@ -104,8 +104,8 @@ class ScheduleOptions:
     constant; step: times `decay` at each of the epochs `milestones` (Pl@ntNet-300K: 0.1 at [20, 25]); exponential: times `decay`
     each epoch (BioMachina: 0.85); one_cycle: along a cosine from `start` to the peak at `warmup`, and down to `final` (Smith and
     Topin, 2018; NAFlora: `rate` 0.7, all else as it comes); cosine: down to `final` (Loshchilov and Hutter, 2017); restarts: down
-    to the rate `lowest` every `period` epochs, each period `period_factor` times as long as the last (the same paper; FungiCLEF: 5
-    epochs, 5e-7); plateau: times `decay` when `loop.best_by` hasn't improved in more than `patience` epochs.
+    to the rate `lowest` every `period` epochs, each period `period_factor` times as long as the last (the same paper; FungiCLEF:
+    5 epochs, 5e-7); plateau: times `decay` when `loop.best_by` hasn't improved in more than `patience` epochs.
 
     `warmup`: share of the run in which the rate first rises, in a line from `start` but for one_cycle; null for 0.05 of cosine,
     0.2 of one_cycle and none of the others. `start` and `final` are shares of the peak.
@@ -187,7 +187,7 @@ class Rates(LambdaLR):
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
         return [
-            base * share(self.last_epoch) * self.decay**self.falls
+            float(base) * share(self.last_epoch) * self.decay**self.falls
             for base, share in zip(self.base_lrs, self.lr_lambdas, strict=True)
         ]
 

@@ -33,7 +33,7 @@ class Batches(BatchSampler):
 
     def go_on_at(self, epoch: int, batch: int) -> None:
         """Begin the next epoch to be drawn, number `epoch`, behind its first `batch` batches."""
-        self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        self.sampler.set_epoch(epoch)  # type: ignore[union-attr]
         self.skipped = batch
 
     def __len__(self) -> int:

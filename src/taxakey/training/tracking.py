@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ class TrackingOptions:
     """`curves.csv`, `steps.csv` and `tensorboard/` are written always; here are the others.
 
     `wandb`: a project of Weights & Biases; `mlflow`: an experiment of MLflow, which `mlflow_store` keeps (an address,
-    `file:FOLDER` or `sqlite:///FILE`; null for `mlruns/` in the run's folder). Keys and passwords come from these programs' own environment
-    variables, never from a recipe.
+    `file:FOLDER` or `sqlite:///FILE`; null for `mlruns/` in the run's folder). Keys and passwords come from these programs' own
+    environment variables, never from a recipe.
     """
 
     wandb: str | None = None
@@ -49,16 +50,18 @@ class TrackingOptions:
 
 def _wandb(project: str, run: Path, name: str) -> Logger:
     with needs_extra("wandb"):
-        import wandb  # noqa: F401
+        import_module("wandb")
     from lightning.pytorch.loggers import WandbLogger
 
     # The plan tells runs apart, and a resumed one goes on in the same place.
-    return WandbLogger(name=name, project=project, save_dir=run, id=hash_of(run / "plan.json")[:32], resume="allow", log_model=False)
+    return WandbLogger(
+        name=name, project=project, save_dir=run, id=hash_of(run / "plan.json")[:32], resume="allow", log_model=False
+    )
 
 
 def _mlflow(experiment: str, store: str, run: Path, name: str) -> Logger:
     with needs_extra("mlflow"):
-        import mlflow  # noqa: F401
+        import_module("mlflow")
     from lightning.pytorch.loggers import MLFlowLogger
 
     begun = run / "mlflow_run.txt"  # MLflow chooses the name itself; a resumed run must find it again
