@@ -53,7 +53,7 @@ def test_batches_hold_the_drawn_pictures_for_as_long_as_one_likes(sheets_dataset
     draw = WeightedOptions("inverse_frequency").build(TrainingPart(pictures.labels_N, np.zeros(8, dtype=np.int64), 11))
     loader = picture_loader(pictures, small_batches(), draw)
     for epoch in (0, 1):  # the same worker processes go on
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        loader.batch_sampler.sampler.set_epoch(epoch)  # type: ignore[union-attr]
         kept = list(loader)
         assert len(kept) == draw.length // 6 > 12
         shuffle = EpochShuffle(draw, len(pictures))

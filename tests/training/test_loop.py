@@ -127,7 +127,7 @@ def test_a_run_without_its_manifest_is_no_model(smoke_run: Path, tmp_path: Path)
 
 
 def test_a_head_learns_on_embeddings_and_timm_loads_the_whole(sheets_dataset: Path, tmp_path: Path) -> None:
-    recipe = replace(HEAD_ONLY, backbone=replace(HEAD_ONLY.backbone, weights=_weights_file(tmp_path)))
+    recipe = replace(HEAD_ONLY, backbone=replace(HEAD_ONLY.backbone, weights=weights_file(tmp_path)))
     embed(sheets_dataset, recipe.backbone, tmp_path / "vectors")
     train(sheets_dataset, recipe, tmp_path / "run", embeddings_folder=tmp_path / "vectors", device="cpu")
     model, part = load_model(tmp_path / "run"), Dataset.open(sheets_dataset).part("test")
@@ -138,7 +138,7 @@ def test_a_head_learns_on_embeddings_and_timm_loads_the_whole(sheets_dataset: Pa
 
 
 def test_a_tree_from_class_means_and_one_learned_lazily_come_back_as_they_were(sheets_dataset: Path, tmp_path: Path) -> None:
-    recipe = replace(HEAD_ONLY, backbone=replace(HEAD_ONLY.backbone, weights=_weights_file(tmp_path)))
+    recipe = replace(HEAD_ONLY, backbone=replace(HEAD_ONLY.backbone, weights=weights_file(tmp_path)))
     embed(sheets_dataset, recipe.backbone, tmp_path / "vectors")
     part = Dataset.open(sheets_dataset).part("train")
     vectors_ND = torch.from_numpy(Vectors(tmp_path / "vectors").part("train", part.image_ids))
@@ -160,16 +160,16 @@ def test_a_tree_from_class_means_and_one_learned_lazily_come_back_as_they_were(s
 
 
 def test_vectors_of_another_backbone_are_refused(sheets_dataset: Path, tmp_path: Path) -> None:
-    recipe = replace(HEAD_ONLY, backbone=replace(HEAD_ONLY.backbone, weights=_weights_file(tmp_path)))
+    recipe = replace(HEAD_ONLY, backbone=replace(HEAD_ONLY.backbone, weights=weights_file(tmp_path)))
     embed(sheets_dataset, recipe.backbone, tmp_path / "vectors")
-    other = replace(recipe, backbone=replace(recipe.backbone, weights=_weights_file(tmp_path, seed=1)))
+    other = replace(recipe, backbone=replace(recipe.backbone, weights=weights_file(tmp_path, seed=1)))
     with pytest.raises(BadInput, match="computed by other weights"):
         train(sheets_dataset, other, tmp_path / "run", embeddings_folder=tmp_path / "vectors", device="cpu")
     with pytest.raises(BadInput, match="run `taxakey embed` first"):
         train(sheets_dataset, recipe, tmp_path / "run", device="cpu")
 
 
-def _weights_file(folder: Path, seed: int = 0) -> str:
+def weights_file(folder: Path, seed: int = 0) -> str:
     from safetensors.torch import save_file
 
     torch.manual_seed(seed)
@@ -183,7 +183,7 @@ def _weights_file(folder: Path, seed: int = 0) -> str:
 def test_precisions_and_schedules_learn(sheets_dataset: Path, tmp_path: Path, precision: str, kind: str) -> None:
     """The training loss falls from epoch to epoch with each of them."""
     recipe = read_recipe(ROOT / "recipes" / "smoke.yaml")
-    weights = _weights_file(tmp_path)
+    weights = weights_file(tmp_path)
     recipe = replace(
         recipe,
         train="head",
@@ -200,7 +200,7 @@ def test_precisions_and_schedules_learn(sheets_dataset: Path, tmp_path: Path, pr
 @pytest.mark.parametrize("freeze_norm", [True, False])
 def test_norms_keep_their_statistics_only_when_asked(sheets_dataset: Path, tmp_path: Path, freeze_norm: bool) -> None:
     """With folded norms anything else ruins pretrained features: it did, for 400 steps, before this test."""
-    weights = _weights_file(tmp_path)
+    weights = weights_file(tmp_path)
     recipe = replace(
         SMOKE,
         backbone=replace(SMOKE.backbone, weights=weights, freeze_norm=freeze_norm),

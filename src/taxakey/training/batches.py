@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from taxakey.cpu_memory import keep_freed_memory
 from taxakey.dataset.augment import Augment
@@ -22,6 +22,10 @@ from taxakey.training.mixing import MixingOptions
 from taxakey.training.recipe import Recipe
 from taxakey.training.samplers import Draw, one_seed
 from taxakey.training.shared_batches import AHEAD, SharedLoader, SharedPixels
+from taxakey.training.shares import ALONE, Batches, Process, Share
+
+NOT_COUNTED = -1
+"""Label of a picture that only fills up a process's last batch of validation: another process counts it."""
 
 
 class Batch(NamedTuple):
@@ -77,9 +81,11 @@ class StoredFeatures(Dataset):
 
     def __getitems__(self, rows: Sequence[int]) -> tuple[Batch, int]:
         """The batch, and what tells it from all other batches of the run."""
-        picked = torch.as_tensor(rows) % len(self)
+        rows_B = torch.as_tensor(rows)
+        picked = rows_B % len(self)
+        labels_B = self.labels_N[picked].masked_fill(rows_B < 0, NOT_COUNTED)
         metadata_BM = None if self.metadata_NM is None else self.metadata_NM[picked]
-        return Batch(self.features_ND[picked], self.labels_N[picked], metadata_BM), rows[0]
+        return Batch(self.features_ND[picked], labels_B, metadata_BM), rows[0]
 
 
 class Pictures(Dataset):
@@ -110,7 +116,7 @@ class Pictures(Dataset):
         row, label = int(self.rows[index % len(self)]), int(self.labels_N[index % len(self)])
         data = self.part.image_bytes(row)
         if self.augment is None:
-            return self.preprocess.load(data).transpose(1, 2, 0), label
+            return self.preprocess.load(data).transpose(1, 2, 0), label if index >= 0 else NOT_COUNTED
         image = decode(data, target_edge=self.augment.decoded_edge)
         return self.augment(image, label, (self.seed << 64) + index), label
 
@@ -135,30 +141,35 @@ class Pictures(Dataset):
         return mixed._replace(inputs=batch.inputs.copy_(mixed.inputs))
 
 
-def feature_loader(data: StoredFeatures, recipe: Recipe, draw: Draw | None = None) -> DataLoader:
-    """For training as drawn, all in order without a draw."""
+def feature_loader(data: StoredFeatures, recipe: Recipe, draw: Draw | None = None, *, process: Process = ALONE) -> DataLoader:
+    """This process's share, for training as drawn, all in order without a draw."""
     if draw is None:
-        return DataLoader(data, 1024, collate_fn=_unmixed)
-    mixed = partial(_mixed, mixing=recipe.mixing, seed=recipe.seed)
-    return DataLoader(data, recipe.loop.batch_size, sampler=EpochShuffle(draw, len(data)), collate_fn=mixed)
+        return DataLoader(data, batch_sampler=BatchSampler(Share(len(data), process), 1024, False), collate_fn=_unmixed)
+    batches = Batches(EpochShuffle(draw, len(data)), recipe.loop.batch_size, process)
+    return DataLoader(data, batch_sampler=batches, collate_fn=partial(_mixed, mixing=recipe.mixing, seed=recipe.seed))
 
 
-def picture_loader(data: Pictures, recipe: Recipe, draw: Draw | None = None) -> DataLoader:
-    """The same for pictures; as many worker processes as there are cores, at most eight."""
-    workers, size = min(os.cpu_count() or 1, 8), recipe.loop.batch_size
+def picture_loader(data: Pictures, recipe: Recipe, draw: Draw | None = None, *, process: Process = ALONE) -> DataLoader:
+    """The same for pictures; as many worker processes as there are cores for each process, at most eight."""
+    workers, size = min(max((os.cpu_count() or 1) // process.on_this_machine, 1), 8), recipe.loop.batch_size
     read = partial(data.into, mixing=recipe.mixing if draw else None)
     _, height, width = data.preprocess.input_size
     return SharedLoader(
         data,
-        size,
-        sampler=EpochShuffle(draw, len(data)) if draw else None,
+        batch_sampler=_picture_batches(data, size, draw, process),
         num_workers=workers,
         persistent_workers=True,
         prefetch_factor=AHEAD,
         worker_init_fn=_one_thread_each,
         collate_fn=SharedPixels(read, (size, height, width, 3), torch.uint8 if data.augment else torch.float32, workers),
-        drop_last=draw is not None and draw.length > size,  # BatchNorm can't learn from a last batch of one
     )
+
+
+def _picture_batches(data: Pictures, size: int, draw: Draw | None, process: Process) -> BatchSampler:
+    if draw is None:
+        return BatchSampler(Share(len(data), process), size, False)
+    # BatchNorm can't learn from a last batch of one.
+    return Batches(EpochShuffle(draw, len(data)), size, process, drop_last=draw.length > size * process.world)
 
 
 def _mixed(numbered: tuple[Batch, int], mixing: MixingOptions, seed: int) -> Batch:

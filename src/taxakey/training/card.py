@@ -10,6 +10,7 @@ from taxakey import __version__
 from taxakey.artifacts import write_text
 from taxakey.calibration import Calibration
 from taxakey.taxonomy import Taxonomy
+from taxakey.training.costs import read_costs
 from taxakey.training.recipe import Recipe
 
 
@@ -39,6 +40,7 @@ def write_card(
         f"* Trained on {counts['train']:,} photographs, chosen on {counts['validation']:,}; seed {recipe.seed}.",
         f"* Class list {taxonomy.fingerprint} (`taxonomy.parquet`), recipe in `recipe.yaml`, made by Taxakey {__version__}.",
         f"* {_best_epoch(run, recipe)}",
+        *_cost(run),
         f"* {calibration.meaning if calibration else 'Probabilities are not calibrated (no validation pictures).'}",
         "",
         "`taxakey evaluate` measures the model on the test part, which neither trained nor chose it.",
@@ -48,15 +50,28 @@ def write_card(
     write_text(run / "model" / "README.md", "\n".join(lines))
 
 
+def _cost(run: Path) -> list[str]:
+    """Line of the cost; none where no step was taken."""
+    costs = read_costs(run)
+    if costs is None:
+        return []
+    energy = "energy not measured" if costs["energy_joules"] is None else f"{costs['energy_joules'] / 3.6e6:,.3f} kWh"
+    device = "" if costs["peak_device_bytes"] is None else f" and {costs['peak_device_bytes'] / 2**30:,.1f} GiB of the device"
+    return [
+        f"* Cost: {costs['trained_parameters']:,} of {costs['parameters']:,} parameters trained, batch {costs['batch']:,}; "
+        f"{costs['seconds_per_epoch']:,.1f} s an epoch, {costs['pictures_per_second'] or 0:,.0f} photographs a second; at most "
+        f"{(costs['peak_host_bytes'] or 0) / 2**30:,.1f} GiB of memory{device}; {energy}; {costs['device']} (`costs.json`).",
+    ]
+
+
 def _best_epoch(run: Path, recipe: Recipe) -> str:
     if recipe.loop.epochs == 0:
         return "No gradient step was taken: the head was computed from the classes' mean features."
     with open(run / "curves.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get(recipe.loop.best_by)]
+        rows = [row for row in csv.DictReader(file) if row["best"] == "1"]
     if not rows:
         return "No validation pictures: the last epoch was kept, unmeasured."
-    sign = -1 if recipe.loop.best_by == "validation_loss" else 1
-    best = max(rows, key=lambda row: sign * float(row[recipe.loop.best_by]))
+    best = rows[-1]
     return (
         f"Best epoch {int(best['epoch']) + 1} of {recipe.loop.epochs} by {recipe.loop.best_by}: on validation top-1 "
         f"{float(best['validation_top_1']):.3f}, macro top-1 {float(best['validation_macro_top_1']):.3f}."

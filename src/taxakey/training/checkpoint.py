@@ -13,7 +13,6 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from taxakey import __version__
 from taxakey.artifacts import read_json, write_json, write_parquet
@@ -186,14 +185,3 @@ def _timm_key(key: str, network: Network) -> str:
     if _is_flat(network) and key.startswith(_FLAT_HEAD):
         return f"{classifier_name(network.backbone)}.{key.removeprefix(_FLAT_HEAD)}"
     return f"taxakey_{key}"
-
-
-def epochs_done(checkpoint: Path) -> int:
-    """How many epochs a run had finished when it wrote this Lightning checkpoint."""
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
-
-
-def best_weights(network: nn.Module, checkpoint: Path) -> None:
-    """Load a Lightning checkpoint's weights into the trained module (tensors only: nothing is unpickled that could run)."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    network.load_state_dict(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 import warnings
@@ -14,8 +15,7 @@ import taxakey.torchvision_guard  # noqa: F401  before Lightning
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import DataLoader
@@ -42,12 +42,16 @@ from taxakey.models.targets import with_targets
 from taxakey.models.tuning import make_plain, make_ready
 from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, picture_loader
 from taxakey.training.card import write_card
-from taxakey.training.checkpoint import best_weights, epochs_done, save_model
+from taxakey.training.checkpoint import save_model
 from taxakey.training.continuation import Beginning
+from taxakey.training.costs import Costs
 from taxakey.training.curves import Curves, TrainingBar
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe
+from taxakey.training.resume import FOLDER, LAST, AtomicFiles, Checkpoints, kept_weights, position_of
 from taxakey.training.samplers import TrainingPart
+from taxakey.training.scale import accelerator_for, first_process, process_of, wait_for_all
+from taxakey.training.shares import Process
 from taxakey.training.waiting import Waiting
 
 
@@ -85,7 +89,7 @@ def train(
     notes: tuple[str, ...] = (),
     callbacks: Sequence[Callback] = (),
 ) -> artifacts.Manifest:
-    """Train by the recipe, calibrate on validation, and leave a finished run. An interrupted run goes on after its last epoch.
+    """Train by the recipe, calibrate on validation, and leave a finished run. An interrupted run goes on at its last checkpoint.
 
     `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `start_from`, a finished run or
     model: its backbone is taken instead of pretrained weights, and its head as far as it knows the dataset's classes
@@ -96,10 +100,18 @@ def train(
     beginning = None if start_from is None else Beginning.open(start_from)
     recipe = recipe if beginning is None else beginning.recipe(recipe)
     run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder, beginning, fold)
-    if artifacts.start(run.out, run.plan) == "finished":
-        return artifacts.read_manifest(run.out, run.plan.kind)
-    notes = (*run.notes, *notes)
-    module = _fit(run, device, callbacks)
+    if first_process():
+        artifacts.start(run.out, run.plan)
+    if not (run.out / "manifest.json").is_file():
+        module = _fit(run, device, callbacks)
+        if first_process():
+            _finish(run, module, device, (*run.notes, *notes))
+        wait_for_all()
+    return artifacts.read_manifest(run.out, run.plan.kind)
+
+
+def _finish(run: _Run, module: TrainingModule, device: str, notes: tuple[str, ...]) -> None:
+    """Write the model, calibrate it, and say what was made; the first process does it alone."""
     trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     backbone = run.network.backbone
     make_plain(backbone.vit if isinstance(backbone, MetadataViT) else backbone, run.recipe.tuning)
@@ -118,7 +130,7 @@ def train(
         **run.taken,
     }
     write_card(run.out, run.recipe, run.dataset.taxonomy, counts, calibration, notes)
-    return artifacts.finish(run.out, run.plan, counts=counts, taxonomy=run.dataset.taxonomy.fingerprint, notes=notes)
+    artifacts.finish(run.out, run.plan, counts=counts, taxonomy=run.dataset.taxonomy.fingerprint, notes=notes)
 
 
 def _partial_counts(run: _Run) -> dict[str, int]:
@@ -205,19 +217,23 @@ def _class_facts(recipe: Recipe, dataset: Dataset, vectors: Vectors | None) -> C
 
 
 def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModule:
+    """Train; every process of the run does this, and only this, together."""
     if not len(run.dataset.part("train")):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
-    training, validation = _loaders(run)
-    keep_freed_memory()
     module = TrainingModule(run.network, run.recipe, run.loss, run.encoder)
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
-    best = _best_checkpoint(run, has_validation=len(validation) > 0)
-    trainer = _trainer(run, device, [best, Waiting(), Curves(run.out / "curves.csv"), *callbacks])
-    last = run.out / "checkpoints" / "last.ckpt"
+    keep_freed_memory()
+    whole = copy.deepcopy(module) if run.recipe.scale.strategy == "fsdp" else module
+    trainer = _trainer(run, module, device, callbacks)
+    training, validation = _loaders(run, process_of(trainer))
+    if not len(training):
+        raise BadInput(f"{run.dataset.folder}: too few training pictures in it; look at failures.parquet there")
+    last = run.out / FOLDER / LAST
     if last.is_file():
+        position = position_of(last)
         # Lightning tells the sampler its epoch only after the workers have been given their first batches.
-        training.sampler.set_epoch(epochs_done(last))  # type: ignore[attr-defined]
+        training.batch_sampler.go_on_at(position.epochs, position.batches)  # type: ignore[union-attr]
     with warnings.catch_warnings():
         # Lightning warns of its own use of torch, and advises more workers than this machine has cores.
         warnings.filterwarnings("ignore", module=r"lightning\..*")
@@ -225,33 +241,41 @@ def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModul
         trainer.fit(
             module,
             training,
-            validation if len(validation) else None,
+            validation if _measurable(run) else None,
             ckpt_path=str(last) if last.is_file() else None,
             weights_only=True,
         )
     if trainer.interrupted:
         raise KeyboardInterrupt
-    best_weights(module, Path(best.best_model_path or best.last_model_path))
-    return module
+    if first_process():
+        kept_weights(whole.cpu(), run.out)
+    return whole
 
 
-def _loaders(run: _Run) -> tuple[DataLoader, DataLoader]:
+def _measurable(run: _Run) -> bool:
+    """Whether there are validation pictures of species that the head knows."""
+    return bool((run.dataset.part("validation").class_index >= 0).any())
+
+
+def _loaders(run: _Run, process: Process) -> tuple[DataLoader, DataLoader]:
     parts = run.dataset.training(partial=_learns_partial(run.recipe)), run.dataset.part("validation")
     classes = len(run.dataset.taxonomy)
     validation_C = np.bincount(parts[1].class_index[parts[1].class_index >= 0], minlength=classes)
-    if run.vectors is not None:
-        stored = [
-            StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index, run.metadata(part)) for part in parts
-        ]
-        draw = run.recipe.sampler.build(TrainingPart(stored[0].labels_N.numpy(), validation_C, run.recipe.seed))
-        return feature_loader(stored[0], run.recipe, draw), feature_loader(stored[1], run.recipe)
-    augment = run.recipe.augment.build(run.preprocess, np.bincount(parts[0].class_index, minlength=classes))
     told = [run.metadata(part) for part in parts]
+    if run.vectors is not None:
+        vectors = [run.vectors.part(part.name, part.image_ids) for part in parts]
+        stored = [StoredFeatures(*known) for known in zip(vectors, [part.class_index for part in parts], told, strict=True)]
+        draw = run.recipe.sampler.build(TrainingPart(stored[0].labels_N.numpy(), validation_C, run.recipe.seed))
+        return feature_loader(stored[0], run.recipe, draw, process=process), feature_loader(
+            stored[1], run.recipe, process=process
+        )
+    augment = run.recipe.augment.build(run.preprocess, np.bincount(parts[0].class_index, minlength=classes))
     pictures = Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed, metadata_NM=told[0])
     validation = Pictures(parts[1], run.preprocess, metadata_NM=told[1])
-    write_contact_sheet(run.out / "augmentation.jpg", parts[0], pictures.rows, run.preprocess, augment, run.recipe.seed)
+    if first_process():
+        write_contact_sheet(run.out / "augmentation.jpg", parts[0], pictures.rows, run.preprocess, augment, run.recipe.seed)
     draw = run.recipe.sampler.build(TrainingPart(pictures.labels_N, validation_C, run.recipe.seed))
-    return picture_loader(pictures, run.recipe, draw), picture_loader(validation, run.recipe)
+    return picture_loader(pictures, run.recipe, draw, process=process), picture_loader(validation, run.recipe, process=process)
 
 
 def _learns_partial(recipe: Recipe) -> bool:
@@ -260,38 +284,42 @@ def _learns_partial(recipe: Recipe) -> bool:
     return any(options.kind == "marginal" for options in losses)
 
 
-def _best_checkpoint(run: _Run, *, has_validation: bool) -> ModelCheckpoint:
-    monitor = run.recipe.loop.best_by if has_validation else None
-    return ModelCheckpoint(
-        dirpath=run.out / "checkpoints",
-        filename="best",
-        monitor=monitor,
-        mode="min" if monitor == "validation_loss" else "max",
-        save_last=True,
-        enable_version_counter=False,
-    )
-
-
-def _trainer(run: _Run, device: str, callbacks: list[Callback]) -> L.Trainer:
-    bar = progress.shown() and sys.stderr.isatty()
-    if bar:
-        callbacks = [*callbacks, TrainingBar()]
+def _trainer(run: _Run, module: TrainingModule, device: str, callbacks: Sequence[Callback]) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    loop = run.recipe.loop
+    recipe, loop, scale = run.recipe, run.recipe.loop, run.recipe.scale
     return L.Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}.get(device, device),
-        devices=1,
+        accelerator=accelerator_for(device, loop.precision, scale.devices),
+        devices=scale.devices,
+        num_nodes=scale.nodes,
+        strategy=scale.build(find_unused=recipe.tuning.head_first > 0),
+        use_distributed_sampler=False,  # ours doesn't deal a picture twice
         max_epochs=loop.epochs,
         accumulate_grad_batches=loop.accumulate,
         gradient_clip_val=loop.clip,
         precision=loop.precision,
-        callbacks=callbacks,
-        logger=TensorBoardLogger(run.out / "tensorboard", name="", version=""),
+        callbacks=[*_callbacks(run, module), *callbacks],
+        plugins=[AtomicFiles()],
+        logger=recipe.tracking.build(run.out, recipe.name, recipe.to_dict()),
         enable_progress_bar=False,  # ours looks like those of the other stages
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=50,
     )
+
+
+def _callbacks(run: _Run, module: TrainingModule) -> list[Callback]:
+    recipe, loop = run.recipe, run.recipe.loop
+    facts = {"batch": loop.batch_size * loop.accumulate * recipe.scale.world, "precision": loop.precision}
+    best_by = loop.best_by if _measurable(run) else None
+    callbacks = [
+        recipe.averaging.build(freeze_norm=recipe.backbone.freeze_norm),
+        Waiting(),
+        Curves(run.out),
+        Costs(run.out, run.network, module, facts),
+        Checkpoints(run.out, best_by, minutes=loop.checkpoint_minutes, steps=loop.checkpoint_steps),
+        TrainingBar() if progress.shown() and sys.stderr.isatty() and first_process() else None,
+    ]
+    return [callback for callback in callbacks if callback is not None]
 
 
 def _calibrate(run: _Run, network: Network, device: str) -> Calibration | None:

@@ -17,9 +17,11 @@ from taxakey.models.backbones import Network, data_config, features_of, with_met
 from taxakey.models.heads import Head
 from taxakey.models.metadata import HiddenMetadata
 from taxakey.models.tuning import set_modes
-from taxakey.training.batches import Batch
+from taxakey.training.batches import NOT_COUNTED, Batch
 from taxakey.training.lazy_adamw import clip_norm
 from taxakey.training.recipe import Recipe
+from taxakey.training.scale import shard
+from taxakey.training.schedule import Rates
 
 
 class TrainingModule(L.LightningModule):
@@ -30,8 +32,6 @@ class TrainingModule(L.LightningModule):
     besides, which is hidden now and then.
     """
 
-    hits_C: Tensor
-    seen_C: Tensor
     mean_3: Tensor
     std_3: Tensor
 
@@ -44,8 +44,8 @@ class TrainingModule(L.LightningModule):
         self.recipe = recipe
         self.backbone: nn.Module | None = None
         if recipe.train == "all":
-            # The layout that convolutions compute fastest in (docs/LOG.md).
-            self.backbone = network.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.backbone = network.backbone
+            recipe.scale.prepare(network.backbone)
             config = data_config(recipe.backbone, network.backbone)
             for name in ("mean", "std"):
                 self.register_buffer(f"{name}_3", 255 * torch.tensor(config[name]), persistent=False)
@@ -55,12 +55,31 @@ class TrainingModule(L.LightningModule):
         if metadata is not None:
             nothing_M = torch.from_numpy(metadata.nothing_known(1)[0])
             self.hidden = HiddenMetadata(nothing_M, metadata.widths, metadata.options.hide)
-        self.register_buffer("hits_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
-        self.register_buffer("seen_C", torch.zeros(head.classes, dtype=torch.long), persistent=False)
-        self.validation_nll: list[Tensor] = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes here which hook it is in, some forty times a step, and torch looks whether it is a parameter each time
+        # (benchmarks/training_loop.py).
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def configure_model(self) -> None:
+        if self.recipe.scale.world > 1 and self.recipe.scale.strategy == "fsdp":
+            shard(self, self.backbone, "training_step", "validation_step")
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        # Lightning would search the tuple for tensors, at every step.
+        moved = (value if value is None else value.to(device, non_blocking=True) for value in batch)
+        return Batch(*moved)  # type: ignore[arg-type]
+
+    def on_train_start(self) -> None:
+        self._set_modes()  # a run that goes on within an epoch has no start of it
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.recipe.seed * 100_003 + self.current_epoch)  # dropout, the same after a resume
+        self._set_modes()
+
+    def _set_modes(self) -> None:
         # Lightning keeps each layer's mode through validation and never calls train() on a module that trains already.
         if self.backbone is not None:
             set_modes(self.backbone, head_alone=self.head_alone, freeze_norm=self.recipe.backbone.freeze_norm)
@@ -77,7 +96,8 @@ class TrainingModule(L.LightningModule):
             metadata_BM = self.hidden(metadata_BM)
         if self.backbone is None:
             return with_metadata(batch.inputs, metadata_BM)
-        pixels = self.standardised(batch.inputs).contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if self.recipe.scale.channels_last else torch.contiguous_format
+        pixels = self.standardised(batch.inputs).contiguous(memory_format=layout)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.head_alone):
             return features_of(self.backbone, pixels, metadata_BM)
 
@@ -87,20 +107,45 @@ class TrainingModule(L.LightningModule):
             return pixels_B3HW
         return (pixels_B3HW.float() - self.mean_3[:, None, None]) / self.std_3[:, None, None]
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
+        """Unnormalised log-probabilities [B, C]."""
+        return self.head(self.features(batch))
+
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        self._seed(number)
         features_BD = self.features(batch)
         loss_B = self.loss(Answer(self.head, features_BD, batch.labels))
         if batch.mixed_labels is not None and batch.share is not None:
             mixed_B = self.loss(Answer(self.head, features_BD, batch.mixed_labels))
             loss_B = batch.share * loss_B + (1 - batch.share) * mixed_B
-        loss = loss_B.mean()
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.labels))
-        return loss
+        return self._mean(loss_B)
+
+    def _seed(self, number: int) -> None:
+        """What a step draws (dropout) follows from its place in the run alone, so that a resumed run draws the same."""
+        seed = ((self.recipe.seed * 100_003 + self.current_epoch) * 1_000_003 + number) * 1009 + self.global_rank
+        # torch.manual_seed takes a hundred times as long: it keeps a stack trace for a GPU that isn't in use.
+        torch.default_generator.manual_seed(seed % 2**63)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed % 2**63)
+
+    def _mean(self, loss_B: Tensor) -> Tensor:
+        """The loss whose mean over the processes is the mean over all their pictures: a last batch may have unequal shares."""
+        trainer = self.trainer
+        if trainer.world_size == 1 or not trainer.is_last_batch:
+            return loss_B.mean()
+        pictures = trainer.strategy.reduce(torch.tensor(float(len(loss_B)), device=self.device), reduce_op="sum")
+        return loss_B.sum() * trainer.world_size / pictures
+
+    def on_validation_epoch_start(self) -> None:
+        # No buffers: an average of weights (training/averaging.py) would average them too.
+        self.hits_C, self.seen_C = (torch.zeros(self.head.classes, dtype=torch.long, device=self.device) for _ in range(2))
+        self.validation_nll = torch.zeros((), dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        labels_B = batch.labels
-        log_p_BC = self.head(self.features(batch)).float().log_softmax(1)
-        self.validation_nll.append(-log_p_BC.gather(1, labels_B[:, None]).sum())
+        counted_B = batch.labels != NOT_COUNTED
+        labels_B = batch.labels[counted_B]
+        log_p_BC = self(batch)[counted_B].float().log_softmax(1)
+        self.validation_nll -= log_p_BC.gather(1, labels_B[:, None]).sum()
         right_B = log_p_BC.argmax(1) == labels_B
         self.hits_C += torch.bincount(labels_B[right_B], minlength=self.head.classes)
         self.seen_C += torch.bincount(labels_B, minlength=self.head.classes)
@@ -112,15 +157,20 @@ class TrainingModule(L.LightningModule):
         hits_C, seen_C = over_processes(self.hits_C).double(), over_processes(self.seen_C).double()
         present = seen_C > 0
         rates = {
-            "validation_loss": over_processes(torch.stack(self.validation_nll).double().sum()) / seen_C.sum(),
+            "validation_loss": over_processes(self.validation_nll) / seen_C.sum(),
             "validation_top_1": hits_C.sum() / seen_C.sum(),
             # Mean over the classes present, as metrics.accuracy.macro_top_k has it.
             "validation_macro_top_1": (hits_C[present] / seen_C[present]).mean(),
         }
         self.log_dict({name: value.float() for name, value in rates.items()})
-        self.validation_nll.clear()
-        self.hits_C.zero_()
-        self.seen_C.zero_()
+
+    def on_train_epoch_end(self) -> None:
+        name = self.recipe.loop.best_by
+        if self.recipe.schedule.kind == "plateau" and name in self.trainer.callback_metrics:
+            rates = self.lr_schedulers()
+            assert isinstance(rates, Rates)
+            figure = float(self.trainer.callback_metrics[name])
+            rates.measured(-figure if name == "validation_loss" else figure)
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -132,8 +182,10 @@ class TrainingModule(L.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self.recipe.optimizer.build(self.backbone, self.head)
+        loop = self.recipe.loop
+        batch = loop.batch_size * loop.accumulate * self.trainer.world_size
+        optimizer = self.recipe.optimizer.build(self.backbone, self.head, batch=batch)
         steps = int(self.trainer.estimated_stepping_batches)
-        per_epoch = max(1, steps // self.recipe.loop.epochs)
+        per_epoch = max(1, steps // loop.epochs)
         schedule = self.recipe.schedule.build(optimizer, steps=steps, steps_per_epoch=per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

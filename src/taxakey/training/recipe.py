@@ -28,9 +28,12 @@ from taxakey.models.metadata import MetadataTransformerOptions
 from taxakey.models.targets import TargetOptions
 from taxakey.models.tuning import TuningOptions
 from taxakey.recipe_file import checked, expanded, read_mapping, read_text, refuse_unknown_keys
+from taxakey.training.averaging import AveragingOptions
 from taxakey.training.mixing import MixingOptions
 from taxakey.training.samplers import PlainOptions, SamplerOptions
+from taxakey.training.scale import ScaleOptions
 from taxakey.training.schedule import OptimizerOptions, ScheduleOptions
+from taxakey.training.tracking import TrackingOptions
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class LoopOptions:
 
     `accumulate`: batches per optimiser step. `clip`: largest norm of the gradient, null for none. `precision`: Lightning's
     words ("32-true", "bf16-mixed", "16-mixed"). `best_by`: the validation figure that chooses the best checkpoint.
+    Within an epoch a checkpoint is written after `checkpoint_minutes` and after each `checkpoint_steps` batches (null: never).
     """
 
     epochs: int = 30
@@ -47,8 +51,12 @@ class LoopOptions:
     clip: float | None = 1.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     best_by: Literal["validation_loss", "validation_top_1", "validation_macro_top_1"] = "validation_macro_top_1"
+    checkpoint_minutes: float | None = 10.0
+    checkpoint_steps: int | None = None
 
     def __post_init__(self) -> None:
+        if any(value is not None and value <= 0 for value in (self.checkpoint_minutes, self.checkpoint_steps)):
+            raise ValueError("checkpoint_minutes and checkpoint_steps must be above 0, or null")
         if self.epochs < 0 or min(self.batch_size, self.accumulate) < 1:
             raise ValueError("batch_size and accumulate must be at least 1, epochs at least 0 (the head as it starts)")
 
@@ -84,6 +92,9 @@ class Recipe:
     augment: Annotated[AugmentOptions, BeforeValidator(with_preset)] = field(default_factory=AugmentOptions)
     mixing: MixingOptions = field(default_factory=MixingOptions)
     metadata: MetadataOptions | None = None
+    averaging: AveragingOptions = field(default_factory=AveragingOptions)
+    scale: ScaleOptions = field(default_factory=ScaleOptions)
+    tracking: TrackingOptions = field(default_factory=TrackingOptions)
     folds: int = 0
     """Members that `taxakey folds` trains by this recipe (`dataset.folds`); a single run isn't changed by it."""
 
@@ -131,6 +142,13 @@ class Recipe:
         _check_metadata(self)
         if self.train == "head" and self.mixing.cutmix:
             raise BadRecipe(f"{self.name}: cutmix cuts pictures, and train: head learns on stored features; use mixing.mixup")
+        if self.train == "head" and (self.scale.compile or self.optimizer.layer_decay is not None):
+            raise BadRecipe(
+                f"{self.name}: scale.compile and optimizer.layer_decay are the backbone's, and train: head "
+                "trains none; leave them out, or use train: all"
+            )
+        if self.averaging.kind != "none" and self.scale.strategy == "fsdp":
+            raise BadRecipe(f"{self.name}: shared-out weights (scale.strategy: fsdp) can't be averaged; use ddp, or no averaging")
         return self.with_weights(expanded(self.backbone.weights, "weights", "use --weights FILE"))
 
     def write(self, path: Path | str) -> None:
@@ -188,6 +206,9 @@ refuse_unknown_keys(
     RareOptions,
     MixingOptions,
     MetadataOptions,
+    AveragingOptions,
+    ScaleOptions,
+    TrackingOptions,
 )
 _ADAPTER = TypeAdapter(Recipe)
 
