@@ -42,7 +42,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "safetensors", "tensorboard", "huggingface_hub"), "train"),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "onnxruntime", "python_multipart"), "serve"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
-    **{"rapidocr": "mask", "pyspark": "spark", "optuna": "tune", "peft": "lora"},
+    **{"rapidocr": "mask", "pyspark": "spark", "optuna": "tune", "peft": "lora", "wandb": "wandb", "mlflow": "mlflow"},
 }
 """Which extra brings a package that a plain installation doesn't have."""
 
