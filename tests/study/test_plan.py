@@ -68,3 +68,15 @@ def test_slips_are_named(tmp_path: Path, changes: dict[str, object], said: str) 
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(BadRecipe, match="no such file; a study is a YAML file"):
         read_study(tmp_path / "none.yaml")
+
+
+STUDIES = sorted((Path(__file__).parent.parent.parent / "recipes" / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_the_studies_that_come_along_are_valid(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TAXAKEY_DATA", str(tmp_path))
+    study = read_study(file)
+    assert study.published or file.stem == "flowers102-lt"
+    for name in study.variants:
+        study.recipe(name).resolved()

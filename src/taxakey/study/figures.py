@@ -25,6 +25,7 @@ from taxakey.metrics.intervals import Interval, Statistic, bootstrap, class_mean
 from taxakey.metrics.ranking import reciprocal_ranks
 from taxakey.predictions import Predictions
 from taxakey.taxonomy import Taxonomy
+from taxakey.training.folds import members_of
 
 TITLES = {
     "top_1": "top-1",
@@ -84,9 +85,15 @@ def _row(
         by_seed=by_seed,
         mean={key: float(np.mean([figures[key] for figures in by_seed.values()])) for key in keys},
         difference=differences,
-        counts=dict(read_manifest(next(iter(folders.values())).parent / "run", "run").counts),
+        counts=_counts(next(iter(folders.values())).parent / "run"),
         above_90=float(np.mean([_above(folder, 0.9) for folder in folders.values()])),
     )
+
+
+def _counts(run: Path) -> dict[str, int]:
+    """What a run's manifest counts; of an ensemble what its members do together."""
+    members = [read_manifest(member, "run").counts for member in members_of(run)]
+    return {key: sum(member[key] for member in members) if "parameters" in key else number for key, number in members[0].items()}
 
 
 def _difference(own: Sequence[Statistic], theirs: Sequence[Statistic]) -> Statistic:

@@ -13,6 +13,7 @@ from taxakey.errors import BadInput
 from taxakey.models.backbones import quiet_timm
 from taxakey.prediction.predict import predict
 from taxakey.study.plan import MAIN, Study, slug
+from taxakey.training.folds import train_folds
 from taxakey.training.loop import train
 from taxakey.training.recipe import Recipe
 
@@ -29,8 +30,8 @@ def run_study(
 ) -> dict[str, dict[int, Path]]:
     """Train and predict what isn't yet; -> the predictions' folder of each measured variant and seed.
 
-    Vectors of a frozen backbone are computed once for each dataset and shared. `say` is told what begins. Raises BadInput for a
-    dataset that is missing.
+    A recipe with `folds` gives an ensemble, averaged. Vectors of a frozen backbone are computed once for each dataset and shared.
+    `say` is told what begins. Raises BadInput for a dataset that is missing.
     """
     if missing := [name for name in study.datasets if name not in datasets]:
         raise BadInput(f"the study {study.study} needs a dataset {missing[0]!r} too: name it with --also {missing[0]}=FOLDER")
@@ -45,7 +46,8 @@ def run_study(
             say(f"{name}, seed {seed}")
             vectors = _vectors(dataset, recipe, out, device)
             start = runs[variant.start, seed] if variant.start is not None else None
-            train(dataset, recipe, folder / "run", embeddings_folder=vectors, device=device, start_from=start)
+            fit = train_folds if recipe.folds else train
+            fit(dataset, recipe, folder / "run", embeddings_folder=vectors, device=device, start_from=start)
             runs[name, seed] = folder / "run"
             if variant.measured:
                 predictions[name][seed] = _predicted(folder, Path(datasets[MAIN]), dataset, vectors, device, part)
