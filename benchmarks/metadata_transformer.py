@@ -28,7 +28,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from taxakey.losses.decision import Answer
 from taxakey.models.backbones import Network
 from taxakey.models.head_options import build_head
 from taxakey.models.heads import Head
@@ -119,7 +118,7 @@ class Step:
     def gradients(self, batch: Batch) -> None:
         moved = Batch(*(part.to(self.device, non_blocking=True) if isinstance(part, Tensor) else part for part in batch))
         with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
-            loss = self.module.loss(Answer(self.module.head, self.module.features(moved), moved.labels)).mean()
+            loss = self.module.training_step(moved, 0)
         loss.backward()
 
     def __call__(self, batch: Batch) -> None:

@@ -39,6 +39,8 @@ from taxakey.training.curves import Curves
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe, recipe_from
 from taxakey.training.resume import Checkpoints
+from taxakey.training.samplers import Draw, PlainOptions, TrainingPart
+from taxakey.training.waiting import Waiting
 
 LINES: dict[str, tuple[int, int, int, int | None]] = {  # batch, features, classes, bottleneck
     "flowers102: 64 x 1280, linear, 102 classes": (64, 1280, 102, None),
@@ -72,6 +74,10 @@ def head_of(features: int, classes: int, width: int | None) -> Head:
     return LinearHead(features, classes) if width is None else BottleneckHead(features, classes, width=width)
 
 
+def drawn(data: StoredFeatures) -> Draw:
+    return PlainOptions().build(TrainingPart(data.labels_N.numpy(), np.zeros(1, np.int64), 0))
+
+
 def ours(data: StoredFeatures, head: Head, recipe: Recipe) -> tuple[float, float]:
     """Seconds, and the last step's loss."""
     clock, network = Clock(), Network(nn.Identity(), head)
@@ -79,18 +85,24 @@ def ours(data: StoredFeatures, head: Head, recipe: Recipe) -> tuple[float, float
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run = Path(folder)
-        callbacks = [Curves(run), Costs(run, network, module, {}), Checkpoints(run, None, minutes=10, steps=None), clock]
+        callbacks = [
+            Waiting(),
+            Curves(run),
+            Costs(run, network, module, {}),
+            Checkpoints(run, None, minutes=10, steps=None),
+            clock,
+        ]
         trainer = L.Trainer(
             accelerator="cpu", max_epochs=1, gradient_clip_val=recipe.loop.clip, callbacks=callbacks,
             logger=recipe.tracking.build(run, "loop", {}), enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        trainer.fit(module, feature_loader(data, recipe, training=True))
+        trainer.fit(module, feature_loader(data, recipe, drawn(data)))
         last = (run / "steps.csv").read_text().splitlines()[-1].split(",")
     return clock.seconds, float(last[2])
 
 
 def plain(data: StoredFeatures, head: Head, recipe: Recipe) -> tuple[float, float]:
-    loader = feature_loader(data, recipe, training=True)
+    loader = feature_loader(data, recipe, drawn(data))
     optimizer = recipe.optimizer.build(None, head)
     schedule = recipe.schedule.build(optimizer, steps=len(loader), steps_per_epoch=len(loader))
     head.train()

@@ -88,8 +88,10 @@ def test_whole_numbers_are_no_average() -> None:
 def test_the_mean_of_epochs_ends_with_statistics_of_its_own(
     sheets_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The BatchNorms are measured by hand: a hook sums up what goes into the first of them, in one pass with the kept weights."""
-    plain = AugmentOptions(smallest_part=1.0, flip=False, colour=0.0)  # the pass by hand can't know another epoch's changes
+    """The BatchNorms are measured by hand: a hook keeps what goes into the first of them in one pass with the kept weights."""
+    plain = AugmentOptions(
+        crop="whole", flip=False, rotation=0.0, colour=0.0
+    )  # the pass by hand can't know another epoch's changes
     watch = watched(
         sheets_dataset, tmp_path / "run", AveragingOptions("swa", start=0.4), monkeypatch, head=LinearOptions(), augment=plain
     )
@@ -101,7 +103,7 @@ def test_the_mean_of_epochs_ends_with_statistics_of_its_own(
     best = kept(tmp_path / "run")
     assert any(torch.equal(best[name], watch.validated[epoch][name]) for epoch in (1, 2)), "an epoch before the average was kept"
     recipe = replace(SMOKE, head=LinearOptions(), augment=plain)
-    run = loop._prepare(sheets_dataset, recipe, tmp_path / "other", None)
+    run = loop._prepare(sheets_dataset, recipe, tmp_path / "other", None, None, None)
     module = TrainingModule(run.network, recipe)
     module.load_state_dict(watch.validated[2])
     loader, _ = loop._loaders(run, loop.Process())

@@ -16,11 +16,11 @@ from test_loop import SMOKE, curves
 from taxakey.artifacts import read_json
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadRecipe, MissingExtra
-from taxakey.models.tuning import TuningOptions
 from taxakey.training.checkpoint import load_model
 from taxakey.training.costs import EnergyMeter, peak_host_bytes, read_costs
 from taxakey.training.loop import train
 from taxakey.training.scale import ScaleOptions
+from taxakey.training.schedule import OptimizerOptions
 from taxakey.training.tracking import TrackingOptions
 
 
@@ -107,21 +107,19 @@ def test_mlflow_is_told_in_a_folder_of_the_run(sheets_dataset: Path, tmp_path: P
     assert [point.value for point in history] == pytest.approx([float(row["train_loss"]) for row in curves(run)], rel=1e-4)
 
 
-def test_compiling_and_computing_twice_are_the_backbones(sheets_dataset: Path, tmp_path: Path) -> None:
-    """Activations that are computed a second time change nothing; a network that can't do it is refused."""
-    recipe = replace(SMOKE, backbone=replace(SMOKE.backbone, name="resnet10t"), loop=replace(SMOKE.loop, epochs=1))
-    usual, twice = tmp_path / "usual", tmp_path / "twice"
-    train(sheets_dataset, recipe, usual, device="cpu")
-    train(
-        sheets_dataset,
-        replace(recipe, tuning=TuningOptions(checkpointing=True), scale=ScaleOptions(channels_last=False)),
-        twice,
-        device="cpu",
-    )
-    losses = [float(curves(run)[0]["train_loss"]) for run in (usual, twice)]
+def test_what_is_the_backbones_is_refused_for_a_head() -> None:
+    head = replace(SMOKE, train="head", backbone=replace(SMOKE.backbone, weights="hub"))
+    for more in ({"scale": ScaleOptions(compile=True)}, {"optimizer": OptimizerOptions(layer_decay=0.7)}):
+        with pytest.raises(BadRecipe, match=r"scale\.compile and optimizer\.layer_decay are the backbone's"):
+            replace(head, **more).resolved()
+
+
+def test_the_memory_layout_changes_nothing_that_is_learnt(sheets_dataset: Path, tmp_path: Path) -> None:
+    recipe = replace(SMOKE, loop=replace(SMOKE.loop, epochs=1))
+    train(sheets_dataset, recipe, tmp_path / "last", device="cpu")
+    train(sheets_dataset, replace(recipe, scale=ScaleOptions(channels_last=False)), tmp_path / "first", device="cpu")
+    losses = [float(curves(tmp_path / name)[0]["train_loss"]) for name in ("last", "first")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-    with pytest.raises(BadRecipe, match=r"scale\.compile and optimizer\.layer_decay are the backbone's"):
-        replace(SMOKE, train="head", backbone=replace(SMOKE.backbone, weights="hub"), scale=ScaleOptions(compile=True)).resolved()
 
 
 def test_a_compiled_backbone_answers_as_the_plain_one() -> None:

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,17 @@ class AveragingOptions:
         if self.start is not None and not 0 <= self.start < 1:
             raise ValueError("start must lie in [0, 1), or be null")
 
-    def build(self, *, freeze_norm: bool) -> Averaging | None:
+    def build(self) -> Averaging | None:
         """The callback, or None where nothing is averaged."""
-        return None if self.kind == "none" else Averaging(self, freeze_norm=freeze_norm)
+        return None if self.kind == "none" else Averaging(self)
 
 
 class Averaging(WeightAveraging):
     """Lightning's averaging with three differences: it begins late if asked, validates an epoch with that epoch in the average,
     and leaves the average in place until the epoch ends, for whoever keeps the best weights."""
 
-    def __init__(self, options: AveragingOptions, *, freeze_norm: bool) -> None:
-        self.options, self.freeze_norm, self.swapped = options, freeze_norm, False
+    def __init__(self, options: AveragingOptions) -> None:
+        self.options, self.swapped = options, False
         ema = options.kind == "ema"
         self._latest_update_step = 0
         super().__init__(use_buffers=ema, **({"multi_avg_fn": _moving_average(options.decay)} if ema else {}))
@@ -77,7 +77,7 @@ class Averaging(WeightAveraging):
         if self.begun:
             self._swap_models(module)
             self.swapped = True
-            if self.options.kind == "swa" and not self.freeze_norm:
+            if self.options.kind == "swa":
                 _measure_norms(trainer, module)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -108,13 +108,25 @@ def _moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Any],
 
 @torch.no_grad()
 def _measure_norms(trainer: L.Trainer, module: L.LightningModule) -> None:
-    """Give the BatchNorms the statistics of the averaged weights: no average of statistics is that."""
-    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
-    if not norms:
-        return
-    loader = trainer.train_dataloader
-    update_bn(([module.transfer_batch_to_device(batch, module.device, 0)] for batch in loader), module)
+    """Give the BatchNorms that learn the statistics of the averaged weights: no average of statistics is that.
+
+    As torch's `update_bn`, but those that were told to keep their statistics keep them.
+    """
+    mode = module.training
+    module.train()
+    module.set_modes()
+    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over the batches
+    for batch in trainer.train_dataloader if norms else ():
+        module(module.transfer_batch_to_device(batch, module.device, 0))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
         for value in (norm.running_mean, norm.running_var):
             assert value is not None
             value.copy_(trainer.strategy.reduce(value, reduce_op="mean"))
+    module.train(mode)
+    if mode:
+        module.set_modes()

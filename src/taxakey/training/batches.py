@@ -83,8 +83,8 @@ class StoredFeatures(Dataset):
         """The batch, and what tells it from all other batches of the run."""
         rows_B = torch.as_tensor(rows)
         picked = rows_B % len(self)
-        labels_B = self.labels_N[picked].masked_fill(rows_B < 0, NOT_COUNTED)
         metadata_BM = None if self.metadata_NM is None else self.metadata_NM[picked]
+        labels_B = self.labels_N[picked].masked_fill(rows_B < 0, NOT_COUNTED)
         return Batch(self.features_ND[picked], labels_B, metadata_BM), rows[0]
 
 
@@ -112,7 +112,10 @@ class Pictures(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[NDArray, int]:
-        """Pixels [h, w, 3], uint8 in training, where the device standardises them; and the class."""
+        """Pixels [h, w, 3], uint8 in training, where the device standardises them; and the class.
+
+        A negative index only fills up a batch: its label is NOT_COUNTED.
+        """
         row, label = int(self.rows[index % len(self)]), int(self.labels_N[index % len(self)])
         data = self.part.image_bytes(row)
         if self.augment is None:
@@ -141,35 +144,33 @@ class Pictures(Dataset):
         return mixed._replace(inputs=batch.inputs.copy_(mixed.inputs))
 
 
-def feature_loader(data: StoredFeatures, recipe: Recipe, draw: Draw | None = None, *, process: Process = ALONE) -> DataLoader:
-    """This process's share, for training as drawn, all in order without a draw."""
+def feature_loader(data: StoredFeatures, recipe: Recipe, draw: Draw | None = None, process: Process = ALONE) -> DataLoader:
+    """This process's share: for training as drawn, all in order without a draw."""
     if draw is None:
         return DataLoader(data, batch_sampler=BatchSampler(Share(len(data), process), 1024, False), collate_fn=_unmixed)
+    mixed = partial(_mixed, mixing=recipe.mixing, seed=recipe.seed)
     batches = Batches(EpochShuffle(draw, len(data)), recipe.loop.batch_size, process)
-    return DataLoader(data, batch_sampler=batches, collate_fn=partial(_mixed, mixing=recipe.mixing, seed=recipe.seed))
+    return DataLoader(data, batch_sampler=batches, collate_fn=mixed)
 
 
-def picture_loader(data: Pictures, recipe: Recipe, draw: Draw | None = None, *, process: Process = ALONE) -> DataLoader:
-    """The same for pictures; as many worker processes as there are cores for each process, at most eight."""
+def picture_loader(data: Pictures, recipe: Recipe, draw: Draw | None = None, process: Process = ALONE) -> DataLoader:
+    """The same for pictures; as many worker processes as there are cores for each process of the run, at most eight."""
     workers, size = min(max((os.cpu_count() or 1) // process.on_this_machine, 1), 8), recipe.loop.batch_size
     read = partial(data.into, mixing=recipe.mixing if draw else None)
     _, height, width = data.preprocess.input_size
+    batches = BatchSampler(Share(len(data), process), size, False)
+    if draw is not None:
+        # BatchNorm can't learn from a last batch of one.
+        batches = Batches(EpochShuffle(draw, len(data)), size, process, drop_last=draw.length > size * process.world)
     return SharedLoader(
         data,
-        batch_sampler=_picture_batches(data, size, draw, process),
+        batch_sampler=batches,
         num_workers=workers,
         persistent_workers=True,
         prefetch_factor=AHEAD,
         worker_init_fn=_one_thread_each,
         collate_fn=SharedPixels(read, (size, height, width, 3), torch.uint8 if data.augment else torch.float32, workers),
     )
-
-
-def _picture_batches(data: Pictures, size: int, draw: Draw | None, process: Process) -> BatchSampler:
-    if draw is None:
-        return BatchSampler(Share(len(data), process), size, False)
-    # BatchNorm can't learn from a last batch of one.
-    return Batches(EpochShuffle(draw, len(data)), size, process, drop_last=draw.length > size * process.world)
 
 
 def _mixed(numbered: tuple[Batch, int], mixing: MixingOptions, seed: int) -> Batch:

@@ -23,8 +23,8 @@ from taxakey import progress
 from taxakey.artifacts import write_text
 
 FIGURES = ("train_loss", "validation_loss", "validation_top_1", "validation_macro_top_1")
-WAITING = ("seconds_waiting", "seconds_in_steps")
-COLUMNS = ("epoch", *FIGURES, "learning_rate", "seconds", "best", *WAITING)
+TIMES = ("seconds_waiting", "seconds_in_steps")
+COLUMNS = ("epoch", *FIGURES, "learning_rate", "seconds", *TIMES, "best")
 STEP_COLUMNS = ("step", "epoch", "train_loss", "learning_rate")
 STEPS_AT_ONCE = 50
 
@@ -89,8 +89,8 @@ class Curves(L.Callback):
         now = time.monotonic()
         seconds = self.seconds + now - self.begun
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        row = {"epoch": trainer.current_epoch, **figures, "learning_rate": rate, "seconds": seconds}
-        row |= {name: float(trainer.callback_metrics[name]) for name in WAITING if name in trainer.callback_metrics}
+        times = {name: float(value) for name, value in trainer.callback_metrics.items() if name in TIMES}
+        row = {"epoch": trainer.current_epoch, **figures, "learning_rate": rate, "seconds": seconds, **times}
         row["best"] = int(getattr(trainer.checkpoint_callback, "best_epoch", None) == trainer.current_epoch)
         self.rows.append({name: _short(row[name]) for name in COLUMNS if name in row})
         self.loss_sum, self.pictures, self.seconds, self.begun = 0.0, 0, 0.0, now

@@ -113,9 +113,9 @@ def train(
 def _finish(run: _Run, module: TrainingModule, device: str, notes: tuple[str, ...]) -> None:
     """Write the model, calibrate it, and say what was made; the first process does it alone."""
     trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-    backbone = run.network.backbone
+    backbone = run.network.backbone if module.backbone is None else module.backbone
     make_plain(backbone.vit if isinstance(backbone, MetadataViT) else backbone, run.recipe.tuning)
-    network = Network(run.network.backbone, module.head).eval()
+    network = Network(backbone, module.head).eval()
     save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe, run.encoder)
     calibration = _calibrate(run, network, device)
     if calibration is not None:
@@ -220,15 +220,15 @@ def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModul
     """Train; every process of the run does this, and only this, together."""
     if not len(run.dataset.part("train")):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
+    keep_freed_memory()
     module = TrainingModule(run.network, run.recipe, run.loss, run.encoder)
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
-    keep_freed_memory()
     whole = copy.deepcopy(module) if run.recipe.scale.strategy == "fsdp" else module
-    trainer = _trainer(run, module, device, callbacks)
+    trainer = _trainer(run, device, [*_callbacks(run, module), *callbacks])
     training, validation = _loaders(run, process_of(trainer))
     if not len(training):
-        raise BadInput(f"{run.dataset.folder}: too few training pictures in it; look at failures.parquet there")
+        raise BadInput(f"{run.dataset.folder}: fewer training pictures in it than processes (scale); ask for fewer")
     last = run.out / FOLDER / LAST
     if last.is_file():
         position = position_of(last)
@@ -241,7 +241,7 @@ def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModul
         trainer.fit(
             module,
             training,
-            validation if _measurable(run) else None,
+            validation if len(validation) else None,
             ckpt_path=str(last) if last.is_file() else None,
             weights_only=True,
         )
@@ -252,30 +252,24 @@ def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModul
     return whole
 
 
-def _measurable(run: _Run) -> bool:
-    """Whether there are validation pictures of species that the head knows."""
-    return bool((run.dataset.part("validation").class_index >= 0).any())
-
-
 def _loaders(run: _Run, process: Process) -> tuple[DataLoader, DataLoader]:
     parts = run.dataset.training(partial=_learns_partial(run.recipe)), run.dataset.part("validation")
     classes = len(run.dataset.taxonomy)
     validation_C = np.bincount(parts[1].class_index[parts[1].class_index >= 0], minlength=classes)
-    told = [run.metadata(part) for part in parts]
     if run.vectors is not None:
-        vectors = [run.vectors.part(part.name, part.image_ids) for part in parts]
-        stored = [StoredFeatures(*known) for known in zip(vectors, [part.class_index for part in parts], told, strict=True)]
+        stored = [
+            StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index, run.metadata(part)) for part in parts
+        ]
         draw = run.recipe.sampler.build(TrainingPart(stored[0].labels_N.numpy(), validation_C, run.recipe.seed))
-        return feature_loader(stored[0], run.recipe, draw, process=process), feature_loader(
-            stored[1], run.recipe, process=process
-        )
+        return feature_loader(stored[0], run.recipe, draw, process), feature_loader(stored[1], run.recipe, None, process)
     augment = run.recipe.augment.build(run.preprocess, np.bincount(parts[0].class_index, minlength=classes))
+    told = [run.metadata(part) for part in parts]
     pictures = Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed, metadata_NM=told[0])
     validation = Pictures(parts[1], run.preprocess, metadata_NM=told[1])
-    if first_process():
+    if process.rank == 0:
         write_contact_sheet(run.out / "augmentation.jpg", parts[0], pictures.rows, run.preprocess, augment, run.recipe.seed)
     draw = run.recipe.sampler.build(TrainingPart(pictures.labels_N, validation_C, run.recipe.seed))
-    return picture_loader(pictures, run.recipe, draw, process=process), picture_loader(validation, run.recipe, process=process)
+    return picture_loader(pictures, run.recipe, draw, process), picture_loader(validation, run.recipe, None, process)
 
 
 def _learns_partial(recipe: Recipe) -> bool:
@@ -284,20 +278,20 @@ def _learns_partial(recipe: Recipe) -> bool:
     return any(options.kind == "marginal" for options in losses)
 
 
-def _trainer(run: _Run, module: TrainingModule, device: str, callbacks: Sequence[Callback]) -> L.Trainer:
+def _trainer(run: _Run, device: str, callbacks: list[Callback]) -> L.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     recipe, loop, scale = run.recipe, run.recipe.loop, run.recipe.scale
     return L.Trainer(
         accelerator=accelerator_for(device, loop.precision, scale.devices),
         devices=scale.devices,
         num_nodes=scale.nodes,
-        strategy=scale.build(find_unused=recipe.tuning.head_first > 0),
+        strategy=scale.build(head_first=recipe.tuning.head_first > 0),
         use_distributed_sampler=False,  # ours doesn't deal a picture twice
         max_epochs=loop.epochs,
         accumulate_grad_batches=loop.accumulate,
         gradient_clip_val=loop.clip,
         precision=loop.precision,
-        callbacks=[*_callbacks(run, module), *callbacks],
+        callbacks=callbacks,
         plugins=[AtomicFiles()],
         logger=recipe.tracking.build(run.out, recipe.name, recipe.to_dict()),
         enable_progress_bar=False,  # ours looks like those of the other stages
@@ -309,14 +303,16 @@ def _trainer(run: _Run, module: TrainingModule, device: str, callbacks: Sequence
 
 def _callbacks(run: _Run, module: TrainingModule) -> list[Callback]:
     recipe, loop = run.recipe, run.recipe.loop
+    has_validation = bool((run.dataset.part("validation").class_index >= 0).any())
     facts = {"batch": loop.batch_size * loop.accumulate * recipe.scale.world, "precision": loop.precision}
-    best_by = loop.best_by if _measurable(run) else None
     callbacks = [
-        recipe.averaging.build(freeze_norm=recipe.backbone.freeze_norm),
+        recipe.averaging.build(),
         Waiting(),
         Curves(run.out),
         Costs(run.out, run.network, module, facts),
-        Checkpoints(run.out, best_by, minutes=loop.checkpoint_minutes, steps=loop.checkpoint_steps),
+        Checkpoints(
+            run.out, loop.best_by if has_validation else None, minutes=loop.checkpoint_minutes, steps=loop.checkpoint_steps
+        ),
         TrainingBar() if progress.shown() and sys.stderr.isatty() and first_process() else None,
     ]
     return [callback for callback in callbacks if callback is not None]

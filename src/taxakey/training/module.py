@@ -74,12 +74,13 @@ class TrainingModule(L.LightningModule):
         return Batch(*moved)  # type: ignore[arg-type]
 
     def on_train_start(self) -> None:
-        self._set_modes()  # a run that goes on within an epoch has no start of it
+        self.set_modes()  # a run that goes on within an epoch doesn't begin one
 
     def on_train_epoch_start(self) -> None:
-        self._set_modes()
+        self.set_modes()
 
-    def _set_modes(self) -> None:
+    def set_modes(self) -> None:
+        """Training mode for what learns in this epoch."""
         # Lightning keeps each layer's mode through validation and never calls train() on a module that trains already.
         if self.backbone is not None:
             set_modes(self.backbone, head_alone=self.head_alone, freeze_norm=self.recipe.backbone.freeze_norm)
@@ -130,8 +131,8 @@ class TrainingModule(L.LightningModule):
 
     def _mean(self, loss_B: Tensor) -> Tensor:
         """The loss whose mean over the processes is the mean over all their pictures: a last batch may have unequal shares."""
-        trainer = self.trainer
-        if trainer.world_size == 1 or not trainer.is_last_batch:
+        trainer = self._trainer  # None for who takes a step without Lightning
+        if trainer is None or trainer.world_size == 1 or not trainer.is_last_batch:
             return loss_B.mean()
         pictures = trainer.strategy.reduce(torch.tensor(float(len(loss_B)), device=self.device), reduce_op="sum")
         return loss_B.sum() * trainer.world_size / pictures

@@ -140,15 +140,9 @@ class Recipe:
             raise BadRecipe(f"{self.name}: head.sparse needs the optimizer lazy_adamw, not {self.optimizer.name}")
         _check_losses(self)
         _check_metadata(self)
+        _check_scale(self)
         if self.train == "head" and self.mixing.cutmix:
             raise BadRecipe(f"{self.name}: cutmix cuts pictures, and train: head learns on stored features; use mixing.mixup")
-        if self.train == "head" and (self.scale.compile or self.optimizer.layer_decay is not None):
-            raise BadRecipe(
-                f"{self.name}: scale.compile and optimizer.layer_decay are the backbone's, and train: head "
-                "trains none; leave them out, or use train: all"
-            )
-        if self.averaging.kind != "none" and self.scale.strategy == "fsdp":
-            raise BadRecipe(f"{self.name}: shared-out weights (scale.strategy: fsdp) can't be averaged; use ddp, or no averaging")
         return self.with_weights(expanded(self.backbone.weights, "weights", "use --weights FILE"))
 
     def write(self, path: Path | str) -> None:
@@ -188,6 +182,19 @@ def _check_metadata(recipe: Recipe) -> None:
         raise BadRecipe(f"{recipe.name}: backbone.metadata_tokens leaves no metadata to the head; take another head")
     if tokens and recipe.train == "head":
         raise BadRecipe(f"{recipe.name}: backbone.metadata_tokens must be learnt; use train: all, or a head that takes metadata")
+
+
+def _check_scale(recipe: Recipe) -> None:
+    """Raise BadRecipe for what can't be done in several processes, or with a head alone."""
+    if recipe.train == "head" and (recipe.scale.compile or recipe.optimizer.layer_decay is not None):
+        raise BadRecipe(
+            f"{recipe.name}: scale.compile and optimizer.layer_decay are the backbone's, and train: head trains none; leave "
+            "them out, or use train: all"
+        )
+    if recipe.scale.strategy == "fsdp" and (recipe.averaging.kind != "none" or recipe.tuning != TuningOptions()):
+        raise BadRecipe(
+            f"{recipe.name}: shared-out weights (scale.strategy: fsdp) can't be averaged, nor learnt in part; use ddp"
+        )
 
 
 refuse_unknown_keys(

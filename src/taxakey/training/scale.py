@@ -26,7 +26,7 @@ class ScaleOptions:
     torch's second version). A batch is `batch_size` for each process. Lightning starts the processes of one machine; on several
     machines `torchrun` does, with the same command on each and a run folder that all of them see.
 
-    `compile`: torch.compile of the backbone. `channels_last`: the layout that convolutions compute fastest in.
+    `compile`: torch.compile of the backbone. `channels_last`: the layout that convolutions compute fastest in (docs/LOG.md).
     """
 
     devices: int = 1
@@ -44,13 +44,13 @@ class ScaleOptions:
         """Processes in all."""
         return self.devices * self.nodes
 
-    def build(self, *, find_unused: bool = False) -> Strategy | Literal["auto"]:
-        """Lightning's strategy. `find_unused`: some steps leave weights without a gradient."""
+    def build(self, *, head_first: bool = False) -> Strategy | Literal["auto"]:
+        """Lightning's strategy. `head_first`: there are epochs in which the backbone gets no gradient."""
         if self.world == 1:
             return "auto"
         if self.strategy == "fsdp":
             return ModelParallelStrategy(self.world, 1, save_distributed_checkpoint=False)
-        return DDPStrategy(gradient_as_bucket_view=True, find_unused_parameters=find_unused)
+        return DDPStrategy(gradient_as_bucket_view=True, find_unused_parameters=head_first)
 
     def prepare(self, backbone: nn.Module) -> None:
         """Layout and compilation of a backbone that is trained."""

@@ -26,6 +26,9 @@ class Waiting(L.Callback):
     def __init__(self) -> None:
         self.marks: list[Any] = []
 
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self.marks = [_mark(module)]  # a run that goes on within an epoch doesn't begin one
+
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.marks = [_mark(module)]
 
@@ -40,7 +43,7 @@ class Waiting(L.Callback):
         spans = [_seconds(before, after) for before, after in pairwise(marks)]
         between, within = sum(spans[0::2]), sum(spans[1::2])
         module.log_dict({"seconds_waiting": between, "seconds_in_steps": within})
-        if progress.shown() and not sys.stderr.isatty():
+        if progress.shown() and not sys.stderr.isatty() and trainer.is_global_zero:
             print(f"epoch {trainer.current_epoch + 1}: {told(between, within)}", file=sys.stderr, flush=True)
 
 
