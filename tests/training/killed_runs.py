@@ -1,4 +1,4 @@
-"""Trains by a recipe in child processes and kills each with SIGKILL at a random moment until one comes to its end.
+"""Trains by a recipe in child processes and kills so many with SIGKILL, each at a random moment; the next comes to its end.
 
     python tests/training/killed_runs.py DATASET RECIPE OUT VECTORS|- UNDISTURBED SEED KILLS
 
@@ -62,17 +62,19 @@ def main() -> None:
     begun = time.monotonic()
     if status := ended(child(dataset, recipe, undisturbed, vectors), begun + 300):
         sys.exit(f"the undisturbed run ended with {status}")
-    whole = time.monotonic() - begun
+    # Moments are drawn by progress, not by the clock: how fast the machine is just now must not decide how many there are.
+    moments = sorted(chance.uniform(0, 0.9) * steps(undisturbed) for _ in range(kills))
     held = []
-    while True:
-        last = len(held) >= kills
+    for moment in moments:
         pid = child(dataset, recipe, out, vectors)
-        status = ended(pid, time.monotonic() + (300 if last else chance.uniform(0.1, 0.7) * whole))
-        if status is not None:
-            break
+        deadline = time.monotonic() + 300
+        while steps(out) < moment and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.1))
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         held.append(steps(out))
+    status = ended(child(dataset, recipe, out, vectors), time.monotonic() + 300)
     if status:
         sys.exit(f"after {len(held)} kills the run ended with {status}")
     print(json.dumps(held))
