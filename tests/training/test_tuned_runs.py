@@ -283,7 +283,10 @@ class NearestPrototype(Head):
 
 
 def test_a_new_head_needs_no_change_of_the_loop(sheets_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "build_head", lambda _, in_features, taxonomy, __: NearestPrototype(in_features, len(taxonomy)))
+    def prototypes(_: object, in_features: int, taxonomy: Taxonomy, *others: object, **further: object) -> NearestPrototype:
+        return NearestPrototype(in_features, len(taxonomy))
+
+    monkeypatch.setattr(loop, "build_head", prototypes)
     recipe = replace(SMOKE, targets=TargetOptions(ranks={"genus": 0.5}), loop=replace(SMOKE.loop, epochs=3))
     train(sheets_dataset, recipe, tmp_path / "run", device="cpu")
     assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0]
