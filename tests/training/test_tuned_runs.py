@@ -38,6 +38,7 @@ from taxakey.models.tuning import TuningOptions, groups
 from taxakey.prediction.predict import predict
 from taxakey.predictions import Predictions
 from taxakey.serving.identifier import load
+from taxakey.taxonomy import Taxonomy
 from taxakey.training.checkpoint import load_model
 from taxakey.training.curves import Curves
 from taxakey.training.loop import train
