@@ -67,7 +67,7 @@ def united_checklist(folder: Path, checked: Sequence[Row]) -> Checklist:
         for field in columns:
             theirs[field].append(facts.get(field))
     added = pa.table(theirs, schema=extract.names.schema)
-    return make_checklist(Delivered("WCVP", pa.concat_tables([extract.names, added]), None, 0), "extract and checked names")
+    return make_checklist(Delivered("WCVP", pa.concat_tables([extract.names, added]), 0), "extract and checked names")
 
 
 def compare_with_rwcvp(folder: Path, examples: int) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def left_out(extract: Path) -> dict[str, Any]:
             taxa = out["species"].combine_chunks()
             gone = pc.or_(pc.is_in(table["species"], taxa), pc.is_in(table["words"], out["words"].combine_chunks()))
             ids = table.filter(pc.invert(gone))["taxonID"].combine_chunks()
-            kept = Delivered("WCVP", delivered.names.filter(pc.is_in(whole(delivered.names["taxonID"]), ids)), None, 0)
+            kept = Delivered("WCVP", delivered.names.filter(pc.is_in(whole(delivered.names["taxonID"]), ids)), 0)
             columns = ["scientificName"] + ["scientificNameAuthorship"] * with_author
             for kind in match_names(out.select(columns), make_checklist(kept, "nine tenths")).matched["matchType"].to_pylist():
                 wrong[kind] += 1

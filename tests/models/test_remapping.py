@@ -11,11 +11,14 @@ import torch
 from torch.testing import assert_close
 
 from taxakey.models.adaptive import AdaptiveOptions
+from taxakey.models.cosine import ArcFaceOptions, CosineOptions
 from taxakey.models.factorised import FactorisedOptions
 from taxakey.models.hashed import HashedOptions
 from taxakey.models.head_options import ClassFacts, HeadOptions, build_head
 from taxakey.models.heads import BottleneckOptions, Head, LinearOptions
 from taxakey.models.hierarchies import Hierarchy
+from taxakey.models.metadata import MetadataTransformerOptions
+from taxakey.models.mlp import MlpOptions
 from taxakey.models.remapping import same_classes, same_edges, take_over
 from taxakey.models.sampled import SampledOptions
 from taxakey.models.trees import TreeHead, TreeOptions
@@ -47,7 +50,15 @@ def made(options: HeadOptions, taxonomy: Taxonomy, seed: int) -> Head:
 
 
 ALL = {kind: kind() for kind in get_args(HeadOptions)}
-SMALL = {LinearOptions: {}, FactorisedOptions: {"rank": 4}, HashedOptions: {"width": 5, "buckets": 6}}
+SMALL: dict[type, dict[str, object]] = {
+    LinearOptions: {},
+    FactorisedOptions: {"rank": 4},
+    HashedOptions: {"width": 5, "buckets": 6},
+    MlpOptions: {"hidden": 5},
+    CosineOptions: {},
+    ArcFaceOptions: {},
+    MetadataTransformerOptions: {"layers": 1, "attention_heads": 1, "feed_forward": 5, "hidden": 5, "token_hidden": 3},
+}
 
 
 def options_of(kind: type) -> HeadOptions:

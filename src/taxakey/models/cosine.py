@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -55,6 +56,8 @@ class CosineHead(Head):
     In training the true class's cosine cos θ becomes cos(θ + margin), or cos θ - margin · sin(margin) where θ + margin > π, so
     that it goes on falling.
     """
+
+    class_rows = MappingProxyType({"centres": "centres_CKD"})
 
     def __init__(self, in_features: int, classes: int, *, scale: float = 30.0, margin: float = 0.0, centres: int = 1) -> None:
         super().__init__()

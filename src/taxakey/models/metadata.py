@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -140,6 +141,8 @@ class MetadataTransformerHead(Head):
 
     `groups`: inputs of each group of metadata, [date, place, categories] there.
     """
+
+    class_rows = MappingProxyType({"weight": "classifier.4.weight", "bias": "classifier.4.bias"})
 
     def __init__(self, in_features: int, classes: int, groups: Sequence[int], options: MetadataTransformerOptions) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from taxakey.models.heads import Head
+from taxakey.models.heads import FLAT_ROWS, Head
 
 MlpActivation = Literal["relu", "gelu", "squared_relu"]
 
@@ -40,6 +40,8 @@ _ACTIVATIONS: dict[MlpActivation, type[nn.Module]] = {"relu": nn.ReLU, "gelu": n
 
 class MlpHead(Head):
     """Dropout, a hidden layer, its activation, dropout, a linear layer: D·H + H + H·C + C parameters."""
+
+    class_rows = FLAT_ROWS
 
     def __init__(
         self, in_features: int, classes: int, *, hidden: int = 4096, activation: MlpActivation = "relu", dropout: float = 0.0
