@@ -193,7 +193,7 @@ def _check_scale(recipe: Recipe) -> None:
         )
     if recipe.scale.strategy == "fsdp" and (recipe.averaging.kind != "none" or recipe.tuning != TuningOptions()):
         raise BadRecipe(
-            f"{recipe.name}: shared-out weights (scale.strategy: fsdp) can't be averaged, nor learnt in part; use ddp"
+            f"{recipe.name}: shared-out weights (scale.strategy: fsdp) can't be averaged or learnt in part; use ddp"
         )
 
 
