@@ -20,6 +20,7 @@ from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadRecipe
 from taxakey.models.heads import LinearOptions
 from taxakey.models.trees import TreeOptions
+from taxakey.models.tuning import TuningOptions
 from taxakey.training import loop
 from taxakey.training.averaging import AveragingOptions, _moving_average
 from taxakey.training.loop import train
@@ -89,9 +90,7 @@ def test_the_mean_of_epochs_ends_with_statistics_of_its_own(
     sheets_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The BatchNorms are measured by hand: a hook keeps what goes into the first of them in one pass with the kept weights."""
-    plain = AugmentOptions(
-        crop="whole", flip=False, rotation=0.0, colour=0.0
-    )  # the pass by hand can't know another epoch's changes
+    plain = AugmentOptions(crop="whole", flip=False, colour=0.0)  # the pass by hand can't know another epoch's changes
     watch = watched(
         sheets_dataset, tmp_path / "run", AveragingOptions("swa", start=0.4), monkeypatch, head=LinearOptions(), augment=plain
     )
@@ -143,8 +142,24 @@ def test_without_validation_the_last_average_is_kept(
     assert not torch.allclose(found[statistics], ends[-1][statistics], rtol=1e-3), "the norms weren't measured anew"
 
 
+def test_norms_that_were_told_to_keep_their_statistics_keep_them_in_an_average(
+    sheets_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stem is frozen, with its norms; the last stage learns, with its."""
+    frozen = TuningOptions(freeze=1)
+    watch = watched(
+        sheets_dataset, tmp_path / "run", AveragingOptions("swa", start=0.0), monkeypatch, head=LinearOptions(), tuning=frozen
+    )
+    stem, last = (f"backbone.{name}.running_mean" for name in ("conv1.1", "layer4.0.bn1"))
+    for validated, before in zip(watch.validated, watch.steps[len(watch.steps) // 3 - 1 :: len(watch.steps) // 3], strict=True):
+        assert torch.equal(validated[stem], watch.steps[0][stem])
+        assert not torch.equal(validated[last], before[last])
+
+
 def test_what_can_not_be_averaged_is_refused() -> None:
     with pytest.raises(BadRecipe, match="can't be averaged"):
         replace(SMOKE, averaging=AveragingOptions("ema"), scale=ScaleOptions(devices=2, strategy="fsdp")).resolved()
+    with pytest.raises(BadRecipe, match="or learnt in part"):
+        replace(SMOKE, tuning=TuningOptions(freeze=1), scale=ScaleOptions(devices=2, strategy="fsdp")).resolved()
     with pytest.raises(ValueError, match="decay must lie"):
         AveragingOptions("ema", decay=1.0)

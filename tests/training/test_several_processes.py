@@ -131,7 +131,8 @@ def test_torchrun_on_stored_features(sheets_dataset: Path, tmp_path: Path, strat
 
 
 @pytest.mark.slow
-def test_lightnings_own_processes_on_pictures(sheets_dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_lightnings_own_processes_on_pictures(sheets_dataset: Path, tmp_path: Path, strategy: str) -> None:
     """A small transformer, for it has no BatchNorm, with augmentation: a picture's changes don't hang on who reads it."""
     arguments = {"img_size": 48, "depth": 2, "embed_dim": 48, "num_heads": 3}
     recipe = replace(
@@ -142,7 +143,7 @@ def test_lightnings_own_processes_on_pictures(sheets_dataset: Path, tmp_path: Pa
         loop=replace(SMOKE.loop, epochs=3, batch_size=16, accumulate=1),
     )
     train(sheets_dataset, recipe, tmp_path / "one", device="cpu")
-    two = replace(recipe, loop=replace(recipe.loop, batch_size=8), scale=ScaleOptions(devices=2))
+    two = replace(recipe, loop=replace(recipe.loop, batch_size=8), scale=ScaleOptions(devices=2, strategy=strategy))
     in_two_processes([sys.executable], sheets_dataset, tmp_path / "two", two, None)
     assert_same_learning(tmp_path / "one", tmp_path / "two")
 

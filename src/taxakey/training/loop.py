@@ -224,7 +224,7 @@ def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModul
     module = TrainingModule(run.network, run.recipe, run.loss, run.encoder)
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
-    whole = copy.deepcopy(module) if run.recipe.scale.strategy == "fsdp" else module
+    whole = copy.deepcopy(module) if run.recipe.scale.sharded else module
     trainer = _trainer(run, device, [*_callbacks(run, module), *callbacks])
     training, validation = _loaders(run, process_of(trainer))
     if not len(training):

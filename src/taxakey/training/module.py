@@ -65,7 +65,7 @@ class TrainingModule(L.LightningModule):
             super().__setattr__(name, value)
 
     def configure_model(self) -> None:
-        if self.recipe.scale.world > 1 and self.recipe.scale.strategy == "fsdp":
+        if self.recipe.scale.sharded:
             shard(self, self.backbone, "training_step", "validation_step")
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -192,9 +192,7 @@ def _check_scale(recipe: Recipe) -> None:
             "them out, or use train: all"
         )
     if recipe.scale.strategy == "fsdp" and (recipe.averaging.kind != "none" or recipe.tuning != TuningOptions()):
-        raise BadRecipe(
-            f"{recipe.name}: shared-out weights (scale.strategy: fsdp) can't be averaged, nor learnt in part; use ddp"
-        )
+        raise BadRecipe(f"{recipe.name}: shared-out weights (scale.strategy: fsdp) can't be averaged or learnt in part; use ddp")
 
 
 refuse_unknown_keys(

@@ -44,17 +44,22 @@ class ScaleOptions:
         """Processes in all."""
         return self.devices * self.nodes
 
+    @property
+    def sharded(self) -> bool:
+        """Whether weights are shared out."""
+        return self.world > 1 and self.strategy == "fsdp"
+
     def build(self, *, head_first: bool = False) -> Strategy | Literal["auto"]:
         """Lightning's strategy. `head_first`: there are epochs in which the backbone gets no gradient."""
         if self.world == 1:
             return "auto"
-        if self.strategy == "fsdp":
+        if self.sharded:
             return ModelParallelStrategy(self.world, 1, save_distributed_checkpoint=False)
         return DDPStrategy(gradient_as_bucket_view=True, find_unused_parameters=head_first)
 
     def prepare(self, backbone: nn.Module) -> None:
         """Layout and compilation of a backbone that is trained."""
-        if self.channels_last:
+        if self.channels_last and not self.sharded:  # FSDP shares out weights in torch's usual layout only
             backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.compile:
             backbone.compile()
