@@ -116,7 +116,7 @@ def test_what_is_no_fold_is_said(text: str) -> None:
 
 def test_more_members_than_observations_are_refused(sheets_dataset: Path) -> None:
     dataset = Dataset.open(sheets_dataset)
-    with pytest.raises(BadInput, match="no picture to validate on"):
+    with pytest.raises(BadInput, match="400 folds of 81 groups without a given part; ask for fewer"):
         Fold(400, 400).of(dataset, 0)
 
 
