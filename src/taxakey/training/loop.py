@@ -274,8 +274,7 @@ def _loaders(run: _Run, process: Process) -> tuple[DataLoader, DataLoader]:
 
 def _learns_partial(recipe: Recipe) -> bool:
     """Whether a loss of the recipe knows what to do with labels of genera and families (SPEC section 6)."""
-    losses = recipe.loss if isinstance(recipe.loss, tuple) else (recipe.loss,)
-    return any(options.kind == "marginal" for options in losses)
+    return any(options.kind == "marginal" for options in recipe.loss)
 
 
 def _trainer(run: _Run, device: str, callbacks: list[Callback]) -> L.Trainer:
