@@ -61,7 +61,6 @@ def test_without_the_loss_they_are_left_out_and_counted(made: tuple[Path, Recipe
 
 
 def test_with_the_loss_they_teach(made: tuple[Path, Recipe], tmp_path: Path) -> None:
-    pytest.importorskip("taxakey.losses.marginal", reason="the marginal loss isn't there yet")
     listed = [{"kind": "cross_entropy"}, {"kind": "marginal"}]
     recipe = recipe_from({**made[1].to_dict(), "loss": listed}, "a test")
     partial = Dataset.open(made[0] / "with").partial()
@@ -72,3 +71,18 @@ def test_with_the_loss_they_teach(made: tuple[Path, Recipe], tmp_path: Path) -> 
     assert (manifest.counts["partial"], manifest.counts["partial_left_out"]) == (used, len(partial) - used)
     _, without = run(made, "without", tmp_path / "without", recipe)
     assert any(not torch.equal(weights[name], without[name]) for name in without)
+
+
+def test_pictures_of_half_known_labels_are_drawn_and_augmented_like_others(made: tuple[Path, Recipe], tmp_path: Path) -> None:
+    """A sampler and an augmentation that count labels meet those of genera, and names that the taxonomy lacks."""
+    listed = {
+        "loss": [{"kind": "cross_entropy"}, {"kind": "marginal"}],
+        "sampler": {"kind": "validation_ratio", "unseen": 1.0},
+        "augment": {"rare": {"threshold": 10}},
+    }
+    recipe = recipe_from({**SMOKE.to_dict(), **listed, "loop": {"epochs": 1, "batch_size": 16}}, "a test")
+    folder = made[0]
+    unknown = Dataset.open(folder / "with").partial()
+    assert unknown is not None
+    manifest = train(folder / "with", recipe, tmp_path / "run", device="cpu")
+    assert manifest.counts["partial"] == int((unknown.labels >= 0).sum()) > 0

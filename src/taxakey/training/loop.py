@@ -254,21 +254,23 @@ def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModul
 
 def _loaders(run: _Run, process: Process) -> tuple[DataLoader, DataLoader]:
     parts = run.dataset.training(partial=_learns_partial(run.recipe)), run.dataset.part("validation")
-    classes = len(run.dataset.taxonomy)
-    validation_C = np.bincount(parts[1].class_index[parts[1].class_index >= 0], minlength=classes)
+    # Labels of genera and families come behind those of the classes; -1 is a name that the taxonomy lacks.
+    labels = [part.class_index[part.class_index >= 0] for part in parts]
+    known = max(len(run.dataset.taxonomy), int(labels[0].max(initial=-1)) + 1)
+    counts_L, validation_L = (np.bincount(labels_N, minlength=known) for labels_N in labels)
     if run.vectors is not None:
         stored = [
             StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index, run.metadata(part)) for part in parts
         ]
-        draw = run.recipe.sampler.build(TrainingPart(stored[0].labels_N.numpy(), validation_C, run.recipe.seed))
+        draw = run.recipe.sampler.build(TrainingPart(stored[0].labels_N.numpy(), validation_L, run.recipe.seed))
         return feature_loader(stored[0], run.recipe, draw, process), feature_loader(stored[1], run.recipe, None, process)
-    augment = run.recipe.augment.build(run.preprocess, np.bincount(parts[0].class_index, minlength=classes))
+    augment = run.recipe.augment.build(run.preprocess, counts_L)
     told = [run.metadata(part) for part in parts]
     pictures = Pictures(parts[0], run.preprocess, augment, seed=run.recipe.seed, metadata_NM=told[0])
     validation = Pictures(parts[1], run.preprocess, metadata_NM=told[1])
     if process.rank == 0:
         write_contact_sheet(run.out / "augmentation.jpg", parts[0], pictures.rows, run.preprocess, augment, run.recipe.seed)
-    draw = run.recipe.sampler.build(TrainingPart(pictures.labels_N, validation_C, run.recipe.seed))
+    draw = run.recipe.sampler.build(TrainingPart(pictures.labels_N, validation_L, run.recipe.seed))
     return picture_loader(pictures, run.recipe, draw, process), picture_loader(validation, run.recipe, None, process)
 
 
