@@ -20,7 +20,7 @@ journey: .venv/installed
 	$(BIN)/taxakey journey $(JOURNEY)/herbarium/archive.zip $(JOURNEY)/model --recipe scratch-small
 
 test: .venv/installed-dev chromium java
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --durations=10
 
 serve: .venv/installed
 	@test -f $(JOURNEY)/model/bundle/manifest.json || { echo "There is no model yet: run 'make journey' first."; exit 2; }

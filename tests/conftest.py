@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# Sums of floats depend on how threads share them out. With one thread a run in this process and one in a process of its own are
+# equal to the digit, and two test processes don't fight for two cores. Before torch is imported; child processes inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import taxakey.torchvision_guard  # noqa: F401  before timm, Lightning, torchmetrics and hierarchicalsoftmax are imported
 
 import pytest

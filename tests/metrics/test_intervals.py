@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from taxakey.errors import BadInput
 from taxakey.metrics.accuracy import class_mean, hits, macro_top_k
-from taxakey.metrics.intervals import bootstrap, class_mean_of, macro_f1_of, mean_of, ratio_of
+from taxakey.metrics.detection import auroc
+from taxakey.metrics.intervals import auroc_of, bootstrap, class_mean_of, macro_f1_of, mean_of, ratio_of
 from taxakey.metrics.long_tail import macro_f1
 from taxakey.metrics.ranking import ma_mrr, reciprocal_ranks
 
@@ -111,3 +112,19 @@ def test_a_thousand_resamples_of_thirty_thousand_observations_take_seconds() -> 
     begun = time.monotonic()
     bootstrap({"f1": macro_f1_of(true_O, predicted_O), "macro": class_mean_of(hits(rank_O, 1), true_O)}, 30_000, resamples=1000)
     assert time.monotonic() - begun < 15  # 1 s on an idle core of 2026; far more room for a busy machine
+
+
+@given(st.integers(4, 60), st.integers(0, 10_000))
+def test_a_weighted_area_under_the_roc_curve_is_that_of_the_drawn_rows(rows: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    sureness_O = generator.integers(0, 6, rows) / 5  # with ties
+    known_O = generator.random(rows) < 0.6
+    missing_O = generator.random(rows) < 0.1
+    statistic = auroc_of(np.where(missing_O, np.nan, sureness_O), known_O)
+    for weights_O in generator.multinomial(rows, np.full(rows, 1 / rows), size=3):
+        drawn = np.repeat(np.arange(rows), np.where(missing_O, 0, weights_O))
+        value = statistic(weights_O[None].astype(np.float64))[0]
+        if known_O[drawn].any() and not known_O[drawn].all():
+            assert value == pytest.approx(auroc(sureness_O[drawn], known_O[drawn]))
+        else:
+            assert np.isnan(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from taxakey import artifacts
@@ -14,6 +15,7 @@ from taxakey.predictions import Predictions, Truth
 from taxakey.study.figures import rows_of
 from taxakey.study.plan import Study, Variant
 from taxakey.study.tables import differences_table, write_tables
+from taxakey.taxonomy import Taxonomy
 
 
 def predicted(dataset: Dataset, folder: Path, answers_O: np.ndarray, true_O: np.ndarray, first: int = 0) -> Path:
@@ -95,3 +97,39 @@ def test_tables_say_what_is_beyond_chance(world: tuple[Path, dict[str, dict[int,
     assert "taxakey study trial.yaml DATASET OUT" in page
     assert (tmp_path / "study.png").read_bytes()[:4] == b"\x89PNG"
     assert "plain,0,top_1,0.500000" in (tmp_path / "study.csv").read_text(encoding="utf-8")
+
+
+def test_costs_of_poison_and_species_outside_the_model(sheets_dataset: Path, tmp_path: Path) -> None:
+    """Four classes, the first poisonous; it is missed once, a harmless one is accused once, and one species is unknown."""
+    opened = Dataset.open(sheets_dataset)
+    table = opened.taxonomy.table
+    marks = pa.array([number == 0 for number in range(len(table))])
+    taxonomy = Taxonomy(table.set_column(table.column_names.index("poisonous"), "poisonous", marks))
+    true, answers = [0, 0, 1, 2, None], [0, 1, 0, 2, 3]
+    sure = [0.9, 0.9, 0.9, 0.9, 0.5]
+    probabilities_OC = np.array([np.full(len(taxonomy), (1 - p) / (len(taxonomy) - 1)) for p in sure])
+    probabilities_OC[np.arange(5), answers] = sure
+    names = ["Nova species" if c is None else taxonomy.names[c] for c in true]
+    folder = tmp_path / "p"
+    folder.mkdir()
+    Predictions.from_probabilities(
+        probabilities_OC, taxonomy, observation_ids=list("abcde"), truth=Truth(names, [None] * 5, [None] * 5)
+    ).write(folder / "observations.parquet")
+    artifacts.write_parquet(folder / "taxonomy.parquet", taxonomy.table)
+    artifacts.start(tmp_path / "run", artifacts.Plan("run"))
+    artifacts.finish(tmp_path / "run", artifacts.Plan("run"), counts={})
+    (row,) = rows_of({"only": {0: folder}}, sheets_dataset, "only", resamples=20)
+    assert row.mean["unknown_auroc"] == 1  # it is less sure of the unknown one than of all others
+    assert row.mean["track_1"] == pytest.approx(3 / 5)
+    assert row.mean["track_2"] == pytest.approx((100 + 1) / 5)
+    assert row.mean["track_3"] == pytest.approx((100 + 1 + 3) / 5)
+    # By brute force: a tenth of the mass or more on the poisonous one makes it the cheapest answer everywhere.
+    cost_CC = 1.0 - np.eye(len(taxonomy))
+    cost_CC[0, 1:] += 100
+    cost_CC[1:, 0] += 1
+    cheapest = (probabilities_OC @ cost_CC).argmin(1)
+    index = np.array([-1 if c is None else c for c in true])
+    paid = [(t != a) + 100 * (t == 0 and a != 0) + (t != 0 and a == 0) for t, a in zip(index, cheapest, strict=True)]
+    assert row.mean["track_3_decided"] == pytest.approx(np.mean(paid))
+    page = write_tables(Study("t", "T", {}, {"only": Variant()}), [row], tmp_path / "out", "c")
+    assert "| only | 0.600 | 20.200 | 20.800 |" in page.read_text(encoding="utf-8")

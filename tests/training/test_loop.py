@@ -47,10 +47,7 @@ def curves(run: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def smoke_run(sheets_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "smoke"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums of floats depend on how they are shared out
     train(sheets_dataset, SMOKE, out, device="cpu", notes=("a note",))
-    torch.set_num_threads(threads)
     return out
 
 
@@ -115,7 +112,7 @@ def test_goes_on_after_kill_9(sheets_dataset: Path, tmp_path: Path) -> None:
     train(sheets_dataset, recipe, undisturbed, device="cpu")
     for name in ("train_loss", "validation_loss"):
         expected = [float(row[name]) for row in curves(undisturbed)]
-        assert [float(row[name]) for row in rows] == pytest.approx(expected, rel=1e-3), name
+        assert [float(row[name]) for row in rows] == expected, name
 
 
 def test_a_run_without_its_manifest_is_no_model(smoke_run: Path, tmp_path: Path) -> None:

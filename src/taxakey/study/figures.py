@@ -21,8 +21,10 @@ from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput
 from taxakey.evaluation.labels import Labelled, label
 from taxakey.metrics.accuracy import Floats, hits
-from taxakey.metrics.intervals import Interval, Statistic, bootstrap, class_mean_of, macro_f1_of, ratio_of
+from taxakey.metrics.costs import errors, poison_costs
+from taxakey.metrics.intervals import Interval, Statistic, auroc_of, bootstrap, class_mean_of, macro_f1_of, ratio_of
 from taxakey.metrics.ranking import reciprocal_ranks
+from taxakey.prediction.decide import least_track3
 from taxakey.predictions import Predictions
 from taxakey.taxonomy import Taxonomy
 from taxakey.training.folds import members_of
@@ -36,8 +38,12 @@ TITLES = {
     "middle": "middle third",
     "common": "common third",
     "genus_top_1": "genus top-1",
+    "unknown_auroc": "AUROC, unknown species",
 }
-"""The figures of a table and how it calls them. Thirds: macro top-1 of the species by their training images."""
+"""The figures of a table, in per cent, and how it calls them. Thirds: macro top-1 of the species by their training images."""
+
+COSTS = {"track_1": "Track 1", "track_2": "Track 2", "track_3": "Track 3", "track_3_decided": "Track 3, least cost"}
+"""FungiCLEF's mean costs, where the taxonomy marks poisonous species; the last: of the answer expected to cost least."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +135,47 @@ def _statistics(folder: Path, counts_C: NDArray[np.int64]) -> dict[str, Statisti
             found[third] = class_mean_of(top_1, label_O)
     if genus.known_O.any():
         found["genus_top_1"] = ratio_of(hits(genus.rank_O, 1) * genus.known_O, genus.known_O)
-    return found
+    return found | _of_costs(folder, species)
+
+
+def _of_costs(folder: Path, species: Labelled) -> dict[str, Statistic]:
+    """What the tracks of FungiCLEF ask, as far as the part holds poisonous species and species outside the model."""
+    taxonomy, predictions = _taxonomy(folder), Predictions.read(folder / "observations.parquet")
+    known_O, found = species.known_O, dict[str, Statistic]()
+    held_O = known_O & (species.label_O < len(taxonomy))
+    if held_O.any() and (held_O != known_O).any():
+        found["unknown_auroc"] = auroc_of(np.where(known_O, predictions.probability("species")[:, 0], np.nan), held_O)
+    poisonous_C = taxonomy.poisonous()
+    if poisonous_C is None:
+        return found
+    true_O = np.where(held_O, species.label_O, -1)
+
+    def track_3(answer_O: NDArray[np.integer]) -> Floats:
+        return errors(true_O, answer_O) + poison_costs(true_O, answer_O, poisonous_C)
+
+    costs = {
+        "track_1": errors(true_O, species.predicted_O),
+        "track_2": poison_costs(true_O, species.predicted_O, poisonous_C),
+        "track_3": track_3(species.predicted_O),
+    }
+    if predictions.index("species").shape[1] == len(taxonomy):  # else the stored answers are too few to tell the least cost
+        costs["track_3_decided"] = track_3(_least_track3(predictions, poisonous_C))
+    return found | {name: ratio_of(cost_O * known_O, known_O) for name, cost_O in costs.items()}
+
+
+def _least_track3(predictions: Predictions, poisonous_C: NDArray[np.bool_]) -> NDArray[np.int64]:
+    index_OC = predictions.index("species")
+    probabilities_OC = np.empty(index_OC.shape)
+    np.put_along_axis(probabilities_OC, index_OC, predictions.probability("species"), axis=1)
+    return least_track3(probabilities_OC, poisonous_C)
 
 
 def _labelled(folder: Path, rank: str) -> Labelled:
-    return label(Predictions.read(folder / "observations.parquet"), Taxonomy.read(folder / "taxonomy.parquet"), rank)
+    return label(Predictions.read(folder / "observations.parquet"), _taxonomy(folder), rank)
+
+
+def _taxonomy(folder: Path) -> Taxonomy:
+    return Taxonomy.read(folder / "taxonomy.parquet")
 
 
 def _thirds(counts_C: NDArray[np.int64], labels: int) -> dict[str, NDArray[np.bool_]]:

@@ -13,6 +13,7 @@ from taxakey.errors import BadInput
 from taxakey.models.backbones import quiet_timm
 from taxakey.prediction.predict import predict
 from taxakey.study.plan import MAIN, Study, slug
+from taxakey.training.continuation import Beginning
 from taxakey.training.folds import train_folds
 from taxakey.training.loop import train
 from taxakey.training.recipe import Recipe
@@ -44,8 +45,8 @@ def run_study(
             folder = out / "variants" / slug(name) / f"seed-{seed}"
             dataset = Path(datasets[variant.dataset])
             say(f"{name}, seed {seed}")
-            vectors = _vectors(dataset, recipe, out, device)
             start = runs[variant.start, seed] if variant.start is not None else None
+            vectors = _vectors(dataset, recipe, out, device, start)
             fit = train_folds if recipe.folds else train
             fit(dataset, recipe, folder / "run", embeddings_folder=vectors, device=device, start_from=start)
             runs[name, seed] = folder / "run"
@@ -61,9 +62,11 @@ def _predicted(folder: Path, measured_on: Path, trained_on: Path, vectors: Path 
     return out
 
 
-def _vectors(dataset: Path, recipe: Recipe, out: Path, device: str) -> Path | None:
+def _vectors(dataset: Path, recipe: Recipe, out: Path, device: str, start: Path | None) -> Path | None:
+    """Of the recipe's frozen backbone, or of the one that the run it goes on from has fine-tuned."""
     if recipe.train != "head":
         return None
+    recipe = recipe if start is None else Beginning.open(start).recipe(recipe)
     backbone = recipe.resolved().backbone
     known = hashlib.sha256(json.dumps([str(dataset.resolve()), asdict(backbone)], sort_keys=True).encode()).hexdigest()[:12]
     folder = out / "vectors" / f"{slug(backbone.name)}-{known}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,15 @@ from matplotlib.figure import Figure
 from taxakey.artifacts import write_json, write_text
 from taxakey.report.markdown import escape, table
 from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
-from taxakey.study.figures import TITLES, Row
+from taxakey.study.figures import COSTS, TITLES, Row
 from taxakey.study.plan import Published, Study
 
 _PLOTTED = ("top_1", "macro_top_1", "rare")
+_COSTS_MEANING = (
+    "Mean cost of an observation by FungiCLEF's tracks, less is better: 1 for a wrong name (Track 1); 100 for a poisonous "
+    "species taken for a harmless one and 1 for a harmless one accused (Track 2); both (Track 3). No answer here is “unknown”, "
+    "so species outside the model always cost. “Least cost”: the answer that is expected to cost least, not the most probable."
+)
 
 
 def write_tables(study: Study, rows: Sequence[Row], out: Path, command: str, notes: Sequence[str] = ()) -> Path:
@@ -33,17 +38,20 @@ def write_tables(study: Study, rows: Sequence[Row], out: Path, command: str, not
 
 
 def _markdown(study: Study, rows: Sequence[Row], command: str, notes: Sequence[str]) -> str:
+    costs = any(key in rows[0].mean for key in COSTS)
     seeds = f"mean of {len(study.seeds)} seeds, their range in brackets" if len(study.seeds) > 1 else f"seed {study.seeds[0]}"
     parts = [
         f"# {escape(study.title)}",
         *(f"> **Note:** {escape(note)}" for note in notes),
         f"In per cent; {seeds}. Thirds: macro top-1 of the species with fewest, middling and most training images.",
         figures_table(rows),
+        *([_COSTS_MEANING, costs_table(rows)] if costs else []),
         f"![{escape(study.title)}](study.png)",
         f"## Differences from “{escape(study.first)}”",
         "In points, with 95 % intervals: paired bootstrap over the observations, means over seeds. **Bold**: the interval leaves "
         "out zero. That many comparisons are made at once isn't corrected for.",
         differences_table(rows, study.first),
+        *(["Of the costs, not in points; less is better:", differences_table(rows, study.first, COSTS)] if costs else []),
         *(_published(study.published) if study.published else []),
         "## How this was made",
         f"`{command}`",
@@ -66,23 +74,38 @@ def figures_table(rows: Sequence[Row]) -> str:
     return table(["", *(TITLES[key] for key in keys), "species above 90 %", "trained parameters"], body)
 
 
-def differences_table(rows: Sequence[Row], reference: str) -> str:
-    """Differences from the reference in points, as Markdown."""
+def costs_table(rows: Sequence[Row]) -> str:
+    """What an observation costs on average by each track of FungiCLEF, as Markdown."""
+    keys = [key for key in COSTS if any(key in row.mean for row in rows)]
+    body = [
+        [
+            escape(row.name),
+            *(_with_range([of[key] for of in row.by_seed.values()], 1, 3) if key in row.mean else "" for key in keys),
+        ]
+        for row in rows
+    ]
+    return table(["", *(COSTS[key] for key in keys)], body)
+
+
+def differences_table(rows: Sequence[Row], reference: str, titles: Mapping[str, str] = TITLES) -> str:
+    """Differences from the reference as Markdown: in points, of the costs as they are."""
     others = [row for row in rows if row.name != reference]
     if not others:
         return "There is no other variant."
-    keys = [key for key in TITLES if key in others[0].difference]
-    body = [[escape(row.name), *(_difference(row.difference[key]) for key in keys)] for row in others]
-    return table(["", *(TITLES[key] for key in keys)], body)
+    scale, digits = (100, 1) if titles is TITLES else (1, 3)
+    keys = [key for key in titles if key in others[0].difference]
+    body = [[escape(row.name), *(_difference(row.difference[key], scale, digits) for key in keys)] for row in others]
+    return table(["", *(titles[key] for key in keys)], body)
 
 
-def _with_range(values: Sequence[float]) -> str:
-    mean = f"{100 * sum(values) / len(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ({100 * min(values):.1f} … {100 * max(values):.1f})"
+def _with_range(values: Sequence[float], scale: int = 100, digits: int = 1) -> str:
+    mean, low, high = (f"{scale * value:.{digits}f}" for value in (sum(values) / len(values), min(values), max(values)))
+    return mean if len(values) == 1 else f"{mean} ({low} … {high})"
 
 
-def _difference(interval: Any) -> str:
-    text = f"{100 * interval.value:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+def _difference(interval: Any, scale: int, digits: int) -> str:
+    value, low, high = (f"{scale * number:+.{digits}f}" for number in (interval.value, interval.low, interval.high))
+    text = f"{value} [{low}, {high}]"
     return f"**{text}**" if interval.low > 0 or interval.high < 0 else text
 
 
