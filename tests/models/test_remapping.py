@@ -19,10 +19,10 @@ from taxakey.models.heads import BottleneckOptions, Head, LinearOptions
 from taxakey.models.hierarchies import Hierarchy
 from taxakey.models.metadata import MetadataTransformerOptions
 from taxakey.models.mlp import MlpOptions
-from taxakey.models.remapping import same_classes, same_edges, take_over
+from taxakey.models.remapping import same_edges, take_over
 from taxakey.models.sampled import SampledOptions
 from taxakey.models.trees import TreeHead, TreeOptions
-from taxakey.taxonomy import Taxonomy
+from taxakey.taxonomy import Taxonomy, same_classes
 
 FEATURES = 12
 # Families of genera of species; the second flora lacks some, has others, and puts them all into another order.

@@ -16,6 +16,7 @@ from taxakey.cli.build import build
 from taxakey.cli.compare import compare
 from taxakey.cli.compile import compile_dataset
 from taxakey.cli.embed import embed
+from taxakey.cli.ensemble import ensemble
 from taxakey.cli.evaluate import evaluate
 from taxakey.cli.explore import explore
 from taxakey.cli.export import export
@@ -50,7 +51,7 @@ app = typer.Typer(
     help="From records and photographs of organisms to a model that names new photographs, says how sure it is, and serves "
     "the answer. The stages, in order: sample or your own data, records, build, embed, train, predict, evaluate, export, serve; "
     "journey walks them all in one go. From downloads to a dataset: names, select, fetch, inspect, split, audit, explore, "
-    "publish; compile. Many runs: folds, tune, compare, study.",
+    "publish; compile. Many runs: folds, tune, compare, ensemble, study.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: readable in logs, and faster to start
@@ -60,7 +61,23 @@ app = typer.Typer(
 app.command("compile")(compile_dataset)
 for _command in (
     *(journey, sample, records, names, drift, select, split, fetch, inspect, build, audit, explore, publish),
-    *(embed, size, train, folds, tune, add_species, predict, rescore, evaluate, compare, study, identify, export, serve),
+    *(
+        embed,
+        size,
+        train,
+        folds,
+        tune,
+        add_species,
+        predict,
+        rescore,
+        evaluate,
+        compare,
+        ensemble,
+        study,
+        identify,
+        export,
+        serve,
+    ),
 ):
     app.command()(_command)
 

@@ -16,6 +16,9 @@ def predict(
     embeddings: Annotated[Path | None, typer.Option(help="Vectors of the model's own backbone, to save computing them.")] = None,
     crops: Annotated[str | None, typer.Option(help="Several crops of each picture: `five`, or how many at random.")] = None,
     crops_top: Annotated[int | None, typer.Option(help="Count only the so many most probable species of each crop.")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Keep every class' probability too: an ensemble of more than 100 classes asks for it.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
     """Name every observation of a part and store the ranked answers with what evaluation needs.
@@ -31,6 +34,8 @@ def predict(
         raise BadInput("--crops-top: of which crops? add --crops five, or a number")
     several = CropOptions.named(crops, crops_top) if crops else None
     where = resolve_device(device)
-    manifest = compute(model, dataset, out, part=part, embeddings_folder=embeddings, device=where, crops=several)
+    manifest = compute(
+        model, dataset, out, part=part, embeddings_folder=embeddings, device=where, crops=several, full_scores=full
+    )
     counts = manifest.counts
     print(f"{out}: answers for {counts['observations']:,} observations, {counts['images']:,} pictures of {part}")

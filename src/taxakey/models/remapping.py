@@ -23,12 +23,8 @@ from taxakey.models.hashed import HashedHead
 from taxakey.models.heads import Head
 from taxakey.models.hierarchies import Hierarchy
 from taxakey.models.trees import TreeHead
-from taxakey.taxonomy import Taxonomy
 
 Ints = NDArray[np.int64]
-
-_SAME_LIST = 0.95
-"""Share of the classes of one name whose taxonIDs must agree, before an ID alone is believed to mean the same taxon."""
 
 
 @dataclass(frozen=True)
@@ -37,26 +33,6 @@ class Taken:
 
     classes_C: NDArray[np.bool_]
     words: str
-
-
-def same_classes(taxonomy: Taxonomy, before: Taxonomy) -> Ints:
-    """For each class [C] its position in `before`, -1 for a new one: by scientificName, else by taxonID (a renamed taxon).
-
-    IDs are believed only where the classes of one name show that both lists number their taxa alike.
-    """
-    match_C = before.index_of(taxonomy.names)
-    mine, theirs = np.array(taxonomy.column("taxonID"), dtype=object), np.array(before.column("taxonID"), dtype=object)
-    named = np.flatnonzero(match_C >= 0)
-    said = named[(mine[named] != "") & (theirs[match_C[named]] != "")]
-    if not len(said) or (mine[said] == theirs[match_C[said]]).mean() < _SAME_LIST:
-        return match_C
-    ids, places, times = np.unique(theirs.astype(str), return_index=True, return_counts=True)
-    free = {name: place for name, place in zip(ids[times == 1], places[times == 1], strict=True) if name}
-    for place in match_C[named]:
-        free.pop(theirs[place], None)
-    for index in np.flatnonzero(match_C < 0):
-        match_C[index] = free.pop(mine[index], -1)
-    return match_C
 
 
 @torch.no_grad()

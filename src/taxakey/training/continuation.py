@@ -17,8 +17,8 @@ from taxakey import artifacts
 from taxakey.errors import BadRecipe
 from taxakey.metadata.encoder import MetadataEncoder, alike
 from taxakey.models.heads import Head
-from taxakey.models.remapping import Taken, same_classes, take_over
-from taxakey.taxonomy import Taxonomy
+from taxakey.models.remapping import Taken, take_over
+from taxakey.taxonomy import Taxonomy, same_classes
 from taxakey.training.checkpoint import Model, load_model
 from taxakey.training.recipe import Recipe
 

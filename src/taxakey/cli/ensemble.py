@@ -1,0 +1,59 @@
+"""`taxakey ensemble`: one answer from stored predictions of several models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def ensemble(
+    out: Annotated[Path, typer.Argument(help="Folder for the ensemble: its predictions, weights, table and plot.")],
+    members: Annotated[
+        list[str],
+        typer.Argument(help="Each member's predictions of validation and test: VALIDATION,TEST, or a folder that holds both."),
+    ],
+    rule: Annotated[
+        str | None, typer.Option(help="Take this rule, whatever validation says: mean, geometric, greedy, per class …")
+    ] = None,
+    prior: Annotated[float, typer.Option(help="Rows of equal weights that are added to the fit.")] = 10.0,
+    folds: Annotated[int, typer.Option(help="Parts of validation by which rules are compared.")] = 3,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples behind each interval.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the folds and resamples.")] = 0,
+) -> None:
+    """Fit every rule on validation, choose one there, and judge all of them once on test. No model is run.
+
+    A folder that holds both: predictions-validation and predictions-test. Members may differ in class list, size and head.
+
+    Example: taxakey ensemble out/ a/validation,a/test b/validation,b/test
+    """
+    from taxakey.evaluation.ensembles import judge
+    from taxakey.prediction.ensemble import EnsembleOptions, fit, require_fair, write_ensemble
+    from taxakey.prediction.members import Member, open_pool
+    from taxakey.report.ensemble import write_ensemble_report
+
+    options = EnsembleOptions(rule=rule, prior=prior, folds=folds, seed=seed)
+    pairs = [_pair(text) for text in members]
+    fitted_on, judged_members = ([Member.open(pair[number]) for pair in pairs] for number in (0, 1))
+    require_fair(fitted_on, judged_members)
+    fitted = fit(open_pool(fitted_on), options)
+    manifest = write_ensemble(fitted, judged_members, out / "predictions", options)
+    found = judge(fitted, open_pool(judged_members), resamples=resamples, seed=seed, notes=manifest.notes[1:])
+    page = write_ensemble_report(found, out, f"taxakey ensemble {out.name} {' '.join(Path(m).name for m in members)}")
+    print(page.read_text(encoding="utf-8"))
+    print(f"predictions: {out / 'predictions'}")
+
+
+def _pair(text: str) -> tuple[Path, Path]:
+    from taxakey.errors import MissingArtifact
+
+    validation, comma, test = text.partition(",")
+    pair = (Path(validation), Path(test)) if comma else (Path(text) / "predictions-validation", Path(text) / "predictions-test")
+    for folder in pair:
+        if not folder.is_dir():
+            raise MissingArtifact(
+                f"{folder}: no such folder; predict both parts: taxakey predict RUN DATASET {folder} --part "
+                f"{'validation' if folder == pair[0] else 'test'}"
+            )
+    return pair

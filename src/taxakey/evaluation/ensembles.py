@@ -1,0 +1,133 @@
+"""An ensemble judged: every member and rule on the test part, with paired intervals, and how unlike the members are.
+
+Shapes: M members, O rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxakey.metrics.accuracy import hits
+from taxakey.metrics.diversity import disagreement, double_fault, error_correlation, oracle
+from taxakey.metrics.intervals import LEVEL, RESAMPLES, Interval, Statistic, bootstrap, class_mean_of, difference_of, ratio_of
+from taxakey.metrics.ranking import reciprocal_ranks
+from taxakey.prediction.ensemble import MEAN, Answered, Fitted, answered, single
+from taxakey.prediction.members import Pool
+
+FIGURES = {"top_1": "top-1", "macro_top_1": "macro top-1", "ma_mrr": "MA-MRR@30"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A member or rule. `validation_nll`: of rules cross-fitted. Differences: metric -> this one less the other, paired."""
+
+    name: str
+    is_member: bool
+    validation_nll: float
+    validation_top_1: float
+    test_nll: float
+    figures: Mapping[str, Interval]
+    over_best_member: Mapping[str, Interval]
+    over_mean: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """By pairs of members [M][M]; `oracle`: share of rows that at least one names rightly."""
+
+    names: tuple[str, ...]
+    disagreement: list[list[float]]
+    error_correlation: list[list[float | None]]
+    double_fault: list[list[float]]
+    oracle: float
+
+
+@dataclass(frozen=True)
+class EnsembleReport:
+    """`chosen`: the rule that was taken, by validation; `best_member`: by validation's top-1."""
+
+    judged: tuple[Judged, ...]
+    chosen: str
+    best_member: str
+    diversity: Diversity
+    observations: int
+    validation_observations: int
+    notes: tuple[str, ...]
+    settings: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def judge(fitted: Fitted, pool: Pool, *, resamples: int = RESAMPLES, seed: int = 0, notes: Sequence[str] = ()) -> EnsembleReport:
+    """Judge members and rules on a pool that none of the weights came from. Species outside all members count as errors."""
+    pool = replace(pool, names=fitted.members)  # the same members in the same order, whatever their folders are called
+    rules = {**fitted.rules, **{name: single(number, len(pool.names)) for number, name in enumerate(pool.names)}}
+    found = answered(pool, rules)
+    label_O = _labels(pool)
+    intervals = _intervals(found, label_O, fitted.best_member, resamples, seed)
+    held_O = pool.true_O >= 0
+    judged = tuple(
+        Judged(
+            name, name in pool.names, fitted.nll(name), fitted.validation[name].top_1(fitted.known_O), found[name].nll(held_O),
+            *intervals[name],
+        )
+        for name in (*pool.names, *fitted.rules)
+    )  # fmt: skip
+    return EnsembleReport(
+        judged, fitted.chosen, fitted.best_member, _diversity(pool, found, label_O), int((label_O >= 0).sum()),
+        int(fitted.known_O.sum()), tuple(notes), {"resamples": resamples, "level": LEVEL, "seed": seed},
+    )  # fmt: skip
+
+
+def _labels(pool: Pool) -> NDArray[np.int64]:
+    """True species [O] as numbers, those outside all members behind the classes; -1 where the name isn't known."""
+    outside = sorted({name for name, true in zip(pool.truth.species, pool.true_O, strict=True) if name and true < 0})
+    position = {name: len(pool.taxonomy) + number for number, name in enumerate(outside)}
+    pairs = zip(pool.truth.species, pool.true_O, strict=True)
+    return np.array([true if true >= 0 else position.get(name or "", -1) for name, true in pairs], dtype=np.int64)
+
+
+def _statistics(of: Answered, label_O: NDArray[np.int64]) -> dict[str, Statistic]:
+    top_1, known_O = hits(of.true_rank_O, 1), label_O >= 0
+    return {
+        "top_1": ratio_of(top_1 * known_O, known_O),
+        "macro_top_1": class_mean_of(top_1, label_O),
+        "ma_mrr": class_mean_of(reciprocal_ranks(of.true_rank_O), label_O),
+    }
+
+
+def _intervals(
+    found: Mapping[str, Answered], label_O: NDArray[np.int64], best: str, resamples: int, seed: int
+) -> dict[str, tuple[dict[str, Interval], dict[str, Interval], dict[str, Interval]]]:
+    """Figures, and differences from the best member and from the plain mean, all from the same resamples."""
+    of = {name: _statistics(answers, label_O) for name, answers in found.items()}
+    asked: dict[tuple[str, str, str], Statistic] = {}
+    for name, statistics in of.items():
+        for metric, statistic in statistics.items():
+            asked[name, metric, ""] = statistic
+            for other in (best, MEAN):
+                if other in of and name != other:
+                    asked[name, metric, other] = difference_of(statistic, of[other][metric])
+    keys = {"\t".join(key): key for key in asked}
+    drawn = bootstrap({text: asked[key] for text, key in keys.items()}, len(label_O), resamples=resamples, seed=seed)
+    by_key = {keys[text]: interval for text, interval in drawn.items()}
+
+    def against(name: str, other: str) -> dict[str, Interval]:
+        return {metric: by_key[name, metric, other] for metric in FIGURES if (name, metric, other) in by_key}
+
+    return {name: (against(name, ""), against(name, best), against(name, MEAN)) for name in found}
+
+
+def _diversity(pool: Pool, found: Mapping[str, Answered], label_O: NDArray[np.int64]) -> Diversity:
+    known_O = label_O >= 0
+    first_MO = np.stack([found[name].first_O[known_O] for name in pool.names])
+    right_MO = np.stack([found[name].true_rank_O[known_O] == 1 for name in pool.names])
+    correlation = [[None if np.isnan(value) else float(value) for value in row] for row in error_correlation(right_MO)]
+    return Diversity(pool.names, disagreement(first_MO).tolist(), correlation, double_fault(right_MO).tolist(), oracle(right_MO))

@@ -1,0 +1,122 @@
+"""How several models' probabilities become one: every rule is its weights and one formula.
+
+Shapes: M members, B rows, C classes, R ranks (family, genus, species).
+
+`mean`: Σ_m w_m p_m. `geometric`: ∝ Π_m p_m^w_m, which is the softmax of the weighted mean of the members' logits. `per class`:
+each class has weights of its own and rows are made to sum to 1 again. `per rank`: families, genera within the family and
+species within the genus are mixed with weights of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxakey.calibration.scaling import Nest
+from taxakey.errors import BadInput
+from taxakey.prediction.members import FLOOR, Floats
+from taxakey.taxonomy import Taxonomy
+
+Formula = Literal["mean", "geometric", "per class", "per rank"]
+Weights = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """`weights`: [M]; per class [C, M]; per rank [R, M]."""
+
+    formula: Formula
+    weights: Weights
+    nest: Nest | None = None
+
+    def __post_init__(self) -> None:
+        shape = 1 if self.formula in ("mean", "geometric") else 2
+        if self.weights.ndim != shape or not np.isfinite(self.weights).all() or (self.weights < 0).any():
+            raise BadInput(f"the rule {self.formula!r} with weights of the shape {self.weights.shape}: finite numbers from 0 on")
+        if self.formula == "per rank" and self.nest is None:
+            raise BadInput("weights per rank need to know which species belong to which genus")
+
+    def mix(self, p_MBC: Floats, log_p_MBC: Floats | None = None) -> Floats:
+        """[M, B, C] -> [B, C]; rows sum to 1. `log_p_MBC`: the logarithms, where they are at hand already."""
+        if self.formula == "mean":
+            return _weighted(p_MBC, self.weights / self.weights.sum())
+        if self.formula == "geometric":
+            return geometric(logarithms(p_MBC) if log_p_MBC is None else log_p_MBC, self.weights)
+        if self.formula == "per class":
+            mixed_BC = np.einsum("mbc,cm->bc", p_MBC, self.weights.astype(np.float32))
+            return mixed_BC / np.maximum(mixed_BC.sum(axis=1, keepdims=True), 1e-30)
+        assert self.nest is not None
+        return by_rank(p_MBC, self.weights, self.nest)
+
+    def to_json(self, members: Sequence[str], taxonomy: Taxonomy) -> dict[str, Any]:
+        """Weights by members' names; per class only of those that differ from the commonest."""
+
+        def named(weights_M: Weights) -> dict[str, float]:
+            return {name: round(float(weight), 6) for name, weight in zip(members, weights_M, strict=True)}
+
+        if self.formula == "per class":
+            rows = {name: named(weights) for name, weights in zip(taxonomy.names, self.weights, strict=True)}
+            return {"formula": self.formula, "weights": rows}
+        if self.formula == "per rank":
+            ranks = ("family", "genus", "species")
+            return {"formula": self.formula, "weights": {rank: named(w) for rank, w in zip(ranks, self.weights, strict=True)}}
+        return {"formula": self.formula, "weights": named(self.weights)}
+
+
+def logarithms(p_MBC: Floats) -> Floats:
+    """Natural logarithms, with FLOOR below."""
+    return np.log(np.maximum(p_MBC, FLOOR))
+
+
+def geometric(log_p_MBC: Floats, weights_M: Weights) -> Floats:
+    """∝ Π p^w; the weights need not sum to 1: less flattens, more sharpens."""
+    z_BC = _weighted(log_p_MBC, weights_M)
+    z_BC -= z_BC.max(axis=1, keepdims=True)
+    np.exp(z_BC, out=z_BC)
+    return z_BC / z_BC.sum(axis=1, keepdims=True)
+
+
+def _weighted(values_MBC: Floats, weights_M: Weights) -> Floats:
+    used = np.flatnonzero(weights_M)
+    flat = values_MBC[used] if len(used) < len(weights_M) else values_MBC
+    members, rows, classes = flat.shape
+    return (weights_M[used].astype(np.float32) @ flat.reshape(members, -1)).reshape(rows, classes)
+
+
+def by_rank(p_MBC: Floats, weights_RM: Weights, nest: Nest) -> Floats:
+    """Mix p(family), p(genus | family) and p(species | genus), each with its own weights (rows: family, genus, species)."""
+    species_MBC = p_MBC[:, :, nest.order_C]
+    genus_MBG = np.add.reduceat(species_MBC, nest.genus_starts_G, axis=2)
+    family_MBF = np.add.reduceat(genus_MBG, nest.family_starts_F, axis=2)
+    family_BF, genus_BG, species_BC = (
+        np.einsum("m,mbk->bk", weights.astype(np.float32) / np.float32(weights.sum()), values)
+        for weights, values in zip(
+            weights_RM,
+            (
+                family_MBF,
+                _given(genus_MBG, family_MBF, nest.family_starts_F),
+                _given(species_MBC, genus_MBG, nest.genus_starts_G),
+            ),
+            strict=True,
+        )
+    )
+    genus_BG *= _spread(family_BF, nest.family_starts_F, genus_BG.shape[1])
+    species_BC *= _spread(genus_BG, nest.genus_starts_G, species_BC.shape[1])
+    mixed_BC = np.empty_like(species_BC)
+    mixed_BC[:, nest.order_C] = species_BC
+    return mixed_BC / mixed_BC.sum(axis=1, keepdims=True)
+
+
+def _given(child: Floats, parent: Floats, starts: NDArray[np.int64]) -> Floats:
+    """p(child | parent); where a member gives a parent nothing, its children share alike."""
+    sizes = np.diff(np.append(starts, child.shape[-1]))
+    whole = np.repeat(parent, sizes, axis=-1)
+    return np.where(whole > FLOOR, child / np.maximum(whole, FLOOR), 1 / np.repeat(sizes, sizes).astype(np.float32))
+
+
+def _spread(parent: Floats, starts: NDArray[np.int64], children: int) -> Floats:
+    return np.repeat(parent, np.diff(np.append(starts, children)), axis=-1)

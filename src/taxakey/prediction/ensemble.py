@@ -1,0 +1,261 @@
+"""Ensembles: rules fitted on validation predictions, judged once on test, without running any model.
+
+Shapes: M members, O rows of a part, B of them at once, C classes, N validation rows of known species.
+
+Which rule is taken is decided by the negative log-likelihood of validation rows that it wasn't fitted on (cross-fitted); the
+test part is looked at for the table alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxakey import artifacts
+from taxakey.calibration.scaling import Nest
+from taxakey.errors import BadInput
+from taxakey.metrics.accuracy import hits
+from taxakey.prediction.combining import Rule, logarithms
+from taxakey.prediction.member_weights import PRIOR, by_accuracy, by_class, by_likelihood, greedily, of_logits
+from taxakey.prediction.members import Member, Pool, inputs_of, open_pool
+from taxakey.predictions import Level, Predictions, Truth, rank_of
+
+RULES = ("mean", "geometric", "by accuracy", "by likelihood", "greedy", "logits fitted", "per class", "per rank")
+MEAN = "mean"
+_ROWS_FOR_LOGITS = 2000
+
+
+@dataclass(frozen=True)
+class EnsembleOptions:
+    """`rule`: the one that is taken; None: the best on validation. `prior`: see `member_weights`; `folds` of the cross-fit."""
+
+    rule: str | None = None
+    rules: tuple[str, ...] = RULES
+    prior: float = PRIOR
+    folds: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        asked = {*self.rules, *filter(None, [self.rule])}
+        if unknown := sorted(asked - set(RULES)):
+            raise BadInput(f"unknown rule {unknown[0]!r}; one of {', '.join(RULES)}")
+        if self.rule is not None and self.rule not in self.rules:
+            raise BadInput(f"the rule {self.rule!r} isn't among those that are fitted: {', '.join(self.rules)}")
+        if self.folds < 2 or self.prior < 0:
+            raise BadInput(f"{self.folds} folds and a prior of {self.prior}; at least 2, and from 0 on")
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What one rule or member says of the rows of a part: the true class' probability and rank (0: unknown), the first class."""
+
+    true_p_O: NDArray[np.float64]
+    true_rank_O: NDArray[np.int64]
+    first_O: NDArray[np.int64]
+    first_p_O: NDArray[np.float64]
+
+    def nll(self, known_O: NDArray[np.bool_]) -> float:
+        """Mean negative log-likelihood of the rows whose species the ensemble holds."""
+        return float(-np.log(np.maximum(self.true_p_O[known_O], 1e-12)).mean())
+
+    def top_1(self, known_O: NDArray[np.bool_]) -> float:
+        """Share of right answers among them."""
+        return float(hits(self.true_rank_O[known_O], 1).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Rules with their weights, what they and the members reached on validation, and the one that is taken."""
+
+    members: tuple[str, ...]
+    rules: Mapping[str, Rule]
+    validation: Mapping[str, Answered]
+    """By rule, cross-fitted, and by member."""
+    known_O: NDArray[np.bool_]
+    chosen: str
+    best_member: str
+
+    def nll(self, name: str) -> float:
+        """Of a rule (cross-fitted) or member on validation."""
+        return self.validation[name].nll(self.known_O)
+
+
+def require_fair(validation: Sequence[Member], test: Sequence[Member]) -> None:
+    """Raise BadInput where weights would come from what a model learned, from the judged part, or from another model."""
+    for fitted_on, judged_on in zip(validation, test, strict=True):
+        part, other = (str(member.manifest.recipe.get("part", "")) for member in (fitted_on, judged_on))
+        if part == "train" or part == other:
+            raise BadInput(
+                f"{fitted_on.folder} holds answers to the part {part!r} and {judged_on.folder} to {other!r}: weights are fitted "
+                "on pictures that the models didn't learn from and judged on others; predict validation and test"
+            )
+        if fitted_on.weights != judged_on.weights:
+            raise BadInput(f"{fitted_on.folder} and {judged_on.folder} come from different models; predict both with one")
+        if fold := fitted_on.fold:
+            raise BadInput(
+                f"{fitted_on.folder}: its model learned from validation pictures too (fold {fold}), so no weight can be fitted "
+                "on them; let `taxakey predict` average the folder of folds, or train members on the training part alone"
+            )
+
+
+def fit(pool: Pool, options: EnsembleOptions = EnsembleOptions()) -> Fitted:
+    """Fit every rule on the validation pool. Raises BadInput where no row's species is known to the members."""
+    pool = replace(pool, names=tuple(f"member {name}" if name in RULES else name for name in pool.names))
+    known_O = pool.true_O >= 0
+    if known_O.sum() < 2 * options.folds:
+        raise BadInput(f"{int(known_O.sum())} validation rows of known species: too few for {options.folds} folds")
+    members = answered(pool, {name: single(number, len(pool.names)) for number, name in enumerate(pool.names)})
+    fold_O = np.random.default_rng(options.seed).permutation(len(pool)) % options.folds
+    parts: dict[str, list[tuple[NDArray[np.int64], Answered]]] = {name: [] for name in options.rules}
+    for fold in range(options.folds):
+        rules = fit_rules(pool, members, np.flatnonzero((fold_O != fold) & known_O), options)
+        rows = np.flatnonzero(fold_O == fold)
+        for name, found in answered(pool, rules, rows).items():
+            parts[name].append((rows, found))
+    crossed = {name: _joined(part) for name, part in parts.items()}
+    rules = fit_rules(pool, members, np.flatnonzero(known_O), options)
+    chosen = options.rule or min(crossed, key=lambda name: crossed[name].nll(known_O))
+    best = max(members, key=lambda name: members[name].top_1(known_O))
+    return Fitted(pool.names, rules, {**crossed, **members}, known_O, chosen, best)
+
+
+def single(number: int, members: int) -> Rule:
+    """One member alone."""
+    return Rule("mean", np.eye(members)[number])
+
+
+def fit_rules(
+    pool: Pool, members: Mapping[str, Answered], rows_N: NDArray[np.int64], options: EnsembleOptions
+) -> dict[str, Rule]:
+    """The rules with weights from these rows of validation."""
+    true_p_MN = np.stack([members[name].true_p_O[rows_N] for name in pool.names])
+    right_MN = np.stack([members[name].true_rank_O[rows_N] == 1 for name in pool.names])
+    equal_M = np.full(len(pool.names), 1 / len(pool.names))
+    likely_M = by_likelihood(true_p_MN, prior=options.prior)
+    made: dict[str, Rule] = {}
+    for name in options.rules:
+        if name in ("mean", "geometric"):
+            made[name] = Rule("mean" if name == "mean" else "geometric", equal_M)
+        elif name == "by accuracy":
+            made[name] = Rule("mean", by_accuracy(right_MN))
+        elif name == "by likelihood":
+            made[name] = Rule("mean", likely_M)
+        elif name == "greedy":
+            made[name] = Rule("mean", greedily(true_p_MN))
+        elif name == "logits fitted":
+            made[name] = Rule("geometric", _of_logits(pool, rows_N, options))
+        elif name == "per class":
+            made[name] = Rule("per class", by_class(true_p_MN, pool.true_O[rows_N], len(pool.taxonomy), likely_M))
+        else:
+            made[name] = Rule("per rank", _of_ranks(pool, rows_N, options), Nest.of(pool.taxonomy))
+    return made
+
+
+def _of_logits(pool: Pool, rows_N: NDArray[np.int64], options: EnsembleOptions) -> NDArray[np.float64]:
+    if len(rows_N) > _ROWS_FOR_LOGITS:
+        rows_N = np.sort(np.random.default_rng(options.seed).choice(rows_N, _ROWS_FOR_LOGITS, replace=False))
+    portions = list(pool.portions(rows_N))
+    log_p_MNC = np.concatenate([logarithms(portion.p_MBC) for portion in portions], axis=1)
+    return of_logits(log_p_MNC, pool.true_O[rows_N], prior=options.prior)
+
+
+def _of_ranks(pool: Pool, rows_N: NDArray[np.int64], options: EnsembleOptions) -> NDArray[np.float64]:
+    """Weights [R, M] by likelihood of p(family), p(genus | family) and p(species | genus) of the truth."""
+    nest = Nest.of(pool.taxonomy)
+    position_C = np.argsort(nest.order_C)
+    found = []
+    for portion in pool.portions(rows_N):
+        species_MBC = portion.p_MBC[:, :, nest.order_C]
+        genus_MBG = np.add.reduceat(species_MBC, nest.genus_starts_G, axis=2)
+        family_MBF = np.add.reduceat(genus_MBG, nest.family_starts_F, axis=2)
+        species_B = position_C[portion.true_B]
+        genus_B = np.searchsorted(nest.genus_starts_G, species_B, side="right") - 1
+        family_B = np.searchsorted(nest.family_starts_F, genus_B, side="right") - 1
+        rows = np.arange(len(species_B))
+        found.append([p_MBK[:, rows, of_B] for p_MBK, of_B in (
+            (family_MBF, family_B), (genus_MBG, genus_B), (species_MBC, species_B))])  # fmt: skip
+    family_MN, genus_MN, species_MN = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+    given = (family_MN, genus_MN / np.maximum(family_MN, 1e-12), species_MN / np.maximum(genus_MN, 1e-12))
+    return np.stack([by_likelihood(p_MN, prior=options.prior) for p_MN in given])
+
+
+def answered(pool: Pool, rules: Mapping[str, Rule], rows: NDArray[np.int64] | None = None) -> dict[str, Answered]:
+    """What every rule says of the rows: one pass over the members' probabilities for all rules."""
+    found: dict[str, list[tuple[NDArray, ...]]] = {name: [] for name in rules}
+    logs = any(rule.formula == "geometric" for rule in rules.values())
+    for portion in pool.portions(rows):
+        log_p_MBC = logarithms(portion.p_MBC) if logs else None
+        for name, rule in rules.items():
+            mixed_BC = rule.mix(portion.p_MBC, log_p_MBC)
+            rank_B, true_p_B = rank_of(mixed_BC, portion.true_B)
+            first_B = mixed_BC.argmax(axis=1)
+            found[name].append((true_p_B, rank_B, first_B, mixed_BC[np.arange(len(first_B)), first_B]))
+    return {name: Answered(*(np.concatenate(values) for values in zip(*parts, strict=True))) for name, parts in found.items()}
+
+
+def _joined(parts: Sequence[tuple[NDArray[np.int64], Answered]]) -> Answered:
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    columns = ("true_p_O", "true_rank_O", "first_O", "first_p_O")
+    return Answered(*(np.concatenate([getattr(found, name) for _, found in parts])[order] for name in columns))
+
+
+# ---- files ----
+
+
+def write_predictions(pool: Pool, rule: Rule, level: Level) -> Predictions:
+    """The mixture's answers as a table of predictions, portion by portion."""
+    parts = []
+    for portion in pool.portions(description=f"mixing {level}s"):
+        chosen = portion.rows
+        parts.append(
+            Predictions.from_probabilities(
+                rule.mix(portion.p_MBC).astype(np.float64),
+                pool.taxonomy,
+                observation_ids=[pool.observation_ids[row] for row in chosen],
+                image_ids=[pool.ids[row] for row in chosen] if level == "image" else None,
+                images=pool.images_O[chosen].tolist(),
+                truth=Truth(*([of[row] for row in chosen] for of in (pool.truth.species, pool.truth.genus, pool.truth.family))),
+                level=level,
+            )
+        )
+    return Predictions.concat(parts)
+
+
+def write_ensemble(fitted: Fitted, members: Sequence[Member], out: Path | str, options: EnsembleOptions) -> artifacts.Manifest:
+    """Write the members' answers to the judged part, mixed by the chosen rule, as a predictions artifact with `ensemble.json`."""
+    out = Path(out)
+    recipe = {
+        "part": members[0].manifest.recipe.get("part", ""),
+        "members": list(fitted.members),
+        "dataset": members[0].manifest.recipe.get("dataset"),
+        "rule": fitted.chosen,
+        "prior": options.prior,
+        "folds": options.folds,
+    }
+    plan = artifacts.Plan("predictions", inputs_of(members), recipe, options.seed)
+    if artifacts.start(out, plan) == "finished":
+        return artifacts.read_manifest(out, plan.kind)
+    counts, rule, taxonomy = {}, fitted.rules[fitted.chosen], None
+    for level in get_args(Level):
+        pool = open_pool([replace(member, level=level) for member in members])
+        write_predictions(pool, rule, level).write(out / f"{level}s.parquet")
+        counts[f"{level}s"], taxonomy = len(pool), pool.taxonomy
+    assert taxonomy is not None
+    artifacts.write_parquet(out / "taxonomy.parquet", taxonomy.table)
+    notes = [f"The members' answers mixed by the rule {fitted.chosen!r}, fitted on validation"]
+    notes += [f"{name} doesn't know {number:,} of the ensemble's classes" for name, number in pool.missing.items()]
+    notes += _incomplete(members)
+    artifacts.write_json(out / "ensemble.json", rule.to_json(fitted.members, taxonomy))
+    return artifacts.finish(out, plan, counts=counts, taxonomy=taxonomy.fingerprint, notes=tuple(notes))
+
+
+def _incomplete(members: Iterable[Member]) -> list[str]:
+    names = [member.name for member in members if not member.complete]
+    if not names:
+        return []
+    return [f"Of {', '.join(names)} only the first answers were kept; the rest is spread evenly (predict with --full)"]

@@ -1,0 +1,242 @@
+"""The members of an ensemble: stored predictions of several models, brought to one class list and one order of rows.
+
+Shapes: M members, O rows (observations or images), B of them at a time, C classes of all members together, K of one member.
+
+A class that a member doesn't know: its probabilities are taken to be those GIVEN that the species is one of its own. It is
+given the other members' mean probability for the missing classes, and its own are scaled down by what those take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from taxakey.artifacts import Manifest, hash_of, kind_of, read_manifest
+from taxakey.errors import BadInput
+from taxakey.predictions import Level, Predictions, Truth
+from taxakey.progress import track
+from taxakey.taxonomy import Taxonomy, same_classes
+
+Floats = NDArray[np.float32]
+FLOOR = 1e-8
+"""No probability counts as less: one member's 0 would otherwise forbid a class in a geometric mean, and has no logarithm."""
+_NUMBERS_AT_ONCE = 30_000_000  # of all members' probabilities: 120 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One predictions artifact of a level. `complete`: whether it holds the probability of every class."""
+
+    name: str
+    folder: Path
+    manifest: Manifest
+    taxonomy: Taxonomy
+    level: Level
+
+    @classmethod
+    def open(cls, folder: Path | str, level: Level = "observation") -> Member:
+        """Raises MissingArtifact where there are no finished predictions."""
+        folder = Path(folder)
+        manifest = read_manifest(folder, "predictions")
+        return cls(_name(folder, manifest), folder, manifest, Taxonomy.read(folder / "taxonomy.parquet"), level)
+
+    @property
+    def complete(self) -> bool:
+        return self._full is not None or self.table.index("species").shape[1] == len(self.taxonomy)
+
+    @cached_property
+    def table(self) -> Predictions:
+        return Predictions.read(self.folder / f"{self.level}s.parquet")
+
+    @property
+    def _full(self) -> Path | None:
+        folder = self.folder / "full"
+        return folder if self.level == "observation" and folder.is_dir() else None
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Hashes of the model, or models, that answered."""
+        return tuple(value for key, value in sorted(self.manifest.inputs.items()) if key.startswith("model"))
+
+    @property
+    def fold(self) -> str | None:
+        """Which fold its model was trained on, where the run is at hand; such a model has seen validation pictures."""
+        models = self.manifest.recipe.get("members") or [self.manifest.recipe.get("model", "")]
+        runs = [Path(model).parent for model in models if model and kind_of(Path(model).parent) == "run"]
+        folds = [read_manifest(run, "run").recipe.get("fold") for run in runs]
+        return next((str(fold) for fold in folds if fold), None)
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(value) for value in self.table.strings(f"{self.level}_id")]
+
+    def log_probabilities(self, ids: Sequence[str]) -> NDArray[np.floating]:
+        """[O, K] in the order of `ids`: from the full scores where they were kept (float16), else from the stored answers, what
+        lies beyond them spread evenly over the other classes (float32)."""
+        if self._full is None:
+            position = {name: row for row, name in enumerate(self.ids)}
+            return _spread(self.table, len(self.taxonomy))[[position[name] for name in ids]]
+        parts = [pq.read_table(file) for file in sorted(self._full.glob("*.parquet"))]
+        position = {name: row for row, name in enumerate(name for part in parts for name in part["observation_id"].to_pylist())}
+        lists = [part["log_probability"].combine_chunks() for part in parts]
+        log_p_OK = np.concatenate([array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1) for array in lists])
+        return log_p_OK[[position[name] for name in ids]]
+
+
+def _name(folder: Path, manifest: Manifest) -> str:
+    """Of the run behind the predictions, with the folder's own where that says more than the part."""
+    own = folder.resolve()
+    if manifest.recipe.get("model"):
+        run = Path(manifest.recipe["model"]).parent
+        return run.parent.parent.name + "/" + run.parent.name if run.name == "run" else run.name
+    return own.name
+
+
+def _spread(table: Predictions, classes: int) -> Floats:
+    index_Ok, p_Ok = table.index("species").astype(np.int64), table.probability("species")
+    others = max(classes - index_Ok.shape[1], 1)
+    p_OK = np.repeat((table.values("tail") / others)[:, None], classes, axis=1).astype(np.float32)
+    np.put_along_axis(p_OK, index_Ok, p_Ok, axis=1)
+    return np.log(np.maximum(p_OK, FLOOR))
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """What M members said of the same O rows. `log_p`: each one's [O, K]; `match_MC`: where a class stands there, -1: nowhere."""
+
+    names: tuple[str, ...]
+    taxonomy: Taxonomy
+    ids: tuple[str, ...]
+    true_O: NDArray[np.int64]
+    """Class of each row; -1 where it isn't known or no member knows the species."""
+    truth: Truth
+    log_p: tuple[NDArray[np.floating], ...]
+    match_MC: NDArray[np.int64]
+    observation_ids: tuple[str, ...]
+    images_O: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """Classes of the ensemble that a member doesn't know, for those that lack any."""
+        lacking = (self.match_MC < 0).sum(axis=1)
+        return {name: int(number) for name, number in zip(self.names, lacking, strict=True) if number}
+
+    def portions(self, rows: NDArray[np.int64] | None = None, *, description: str | None = None) -> Iterator[Portion]:
+        """Rows (all by default) in portions of bounded memory."""
+        rows = np.arange(len(self)) if rows is None else rows
+        size = max(1, _NUMBERS_AT_ONCE // (len(self.names) * len(self.taxonomy)))
+        begins = range(0, len(rows), size)
+        for begin in track(begins, description) if description else begins:
+            yield self.portion(rows[begin : begin + size])
+
+    def portion(self, rows: NDArray[np.int64]) -> Portion:
+        """Probabilities [M, B, C] of some rows, each member's summing to 1."""
+        p_MBC = np.empty((len(self.names), len(rows), len(self.taxonomy)), dtype=np.float32)
+        for p_BC, log_p_OK, match_C in zip(p_MBC, self.log_p, self.match_MC, strict=True):
+            log_p_BK = log_p_OK[rows]
+            np.exp(np.asarray(log_p_BK if _in_order(match_C) else log_p_BK[:, match_C], dtype=np.float32), out=p_BC)
+            p_BC[:, match_C < 0] = 0
+            p_BC /= p_BC.sum(axis=1, keepdims=True)
+        if (self.match_MC < 0).any():
+            _fill(p_MBC, self.match_MC >= 0)
+        return Portion(rows, self.true_O[rows], p_MBC)
+
+
+@dataclass(frozen=True, eq=False)
+class Portion:
+    """Some rows of a pool: their numbers [B], true classes [B], and what each member says [M, B, C]."""
+
+    rows: NDArray[np.int64]
+    true_B: NDArray[np.int64]
+    p_MBC: Floats
+
+
+def _in_order(match_C: NDArray[np.int64]) -> bool:
+    return bool((match_C == np.arange(len(match_C))).all())
+
+
+def _fill(p_MBC: Floats, known_MC: NDArray[np.bool_]) -> None:
+    """Give each member the others' mean for the classes that it doesn't know, in place."""
+    mean_BC = p_MBC.sum(axis=0) / known_MC.sum(axis=0)
+    for p_BC, known_C in zip(p_MBC, known_MC, strict=True):
+        taken_B = np.minimum(mean_BC[:, ~known_C].sum(axis=1), 1.0)
+        p_BC *= 1 - taken_B[:, None]
+        p_BC[:, ~known_C] = mean_BC[:, ~known_C]
+
+
+def open_pool(members: Sequence[Member]) -> Pool:
+    """Bring the members to one class list (of all of them) and the first one's rows.
+
+    Raises BadInput where they don't answer the same rows, or differ in what a row truly is.
+    """
+    if len({member.name for member in members}) < len(members):
+        members = [Member(_numbered(number, m), m.folder, m.manifest, m.taxonomy, m.level) for number, m in enumerate(members, 1)]
+    taxonomy = _union([member.taxonomy for member in members])
+    match_MC = np.stack([same_classes(taxonomy, member.taxonomy) for member in members])
+    first = members[0]
+    ids, truth = first.ids, _truth(first.table)
+    true_O = _true(first, match_MC[0])
+    log_p = []
+    for member, match_C in zip(track(members, "reading members"), match_MC, strict=True):
+        order = _order(first, member, ids)
+        theirs = _true(member, match_C)[order]
+        if ((theirs != true_O) & (theirs >= 0) & (true_O >= 0)).any():
+            raise BadInput(f"{first.folder} and {member.folder} say different true species of the same rows; predict both anew")
+        true_O = np.maximum(true_O, theirs)
+        log_p.append(member.log_probabilities(ids))
+    return Pool(
+        tuple(member.name for member in members), taxonomy, tuple(ids), true_O, truth, tuple(log_p), match_MC,
+        tuple(str(value) for value in first.table.strings("observation_id")), first.table.values("images").astype(np.int64),
+    )  # fmt: skip
+
+
+def _numbered(number: int, member: Member) -> str:
+    return f"{number} {member.name}"
+
+
+def _order(first: Member, member: Member, ids: Sequence[str]) -> list[int]:
+    position = {name: row for row, name in enumerate(member.ids)}
+    if len(position) != len(ids) or any(name not in position for name in ids):
+        common = sum(name in position for name in ids)
+        raise BadInput(
+            f"{first.folder} answers {len(ids):,} rows, {member.folder} {len(position):,}, of which {common:,} are the same: "
+            "predict the same part of one dataset with all members"
+        )
+    return [position[name] for name in ids]
+
+
+def _union(taxonomies: Sequence[Taxonomy]) -> Taxonomy:
+    """The first one's classes, then those that only later ones know."""
+    union = taxonomies[0]
+    for taxonomy in taxonomies[1:]:
+        if taxonomy.fingerprint != union.fingerprint:
+            new = np.flatnonzero(same_classes(taxonomy, union) < 0)
+            if len(new):
+                union = Taxonomy.from_rows([*union.table.to_pylist(), *taxonomy.table.take(new).to_pylist()])
+    return union
+
+
+def _true(member: Member, match_C: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Class [O] in the ensemble's list of each row of a member, -1 where it isn't known to it."""
+    inverse_K = np.full(len(member.taxonomy) + 1, -1)
+    known = np.flatnonzero(match_C >= 0)
+    inverse_K[match_C[known]] = known
+    return inverse_K[member.table.true_index("species")]
+
+
+def _truth(table: Predictions) -> Truth:
+    return Truth(*(table.strings(f"true_{rank}") for rank in ("species", "genus", "family")))
+
+
+def inputs_of(members: Sequence[Member]) -> dict[str, str]:
+    """Hashes for a plan, by number: the folders' names are nobody else's affair."""
+    return {f"member {number}": hash_of(member.folder) for number, member in enumerate(members, 1)}

@@ -1,0 +1,151 @@
+"""An ensemble's tables and plot: ensemble.md for people, ensemble.csv for a spreadsheet, ensemble.json for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from taxakey.artifacts import write_json, write_text
+from taxakey.evaluation.ensembles import FIGURES, EnsembleReport, Judged
+from taxakey.metrics.intervals import Interval
+from taxakey.report.markdown import escape, table
+from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
+
+
+def write_ensemble_report(found: EnsembleReport, out: Path | str, command: str) -> Path:
+    """Write the files into a folder and return the path of `ensemble.md`. What stands there already is replaced."""
+    out = Path(out)
+    write_json(out / "report.json", found.as_json())
+    write_text(out / "ensemble.csv", _csv(found))
+    _plot(found, out / "ensemble.png")
+    write_text(out / "ensemble.md", to_markdown(found, command))
+    return out / "ensemble.md"
+
+
+def to_markdown(found: EnsembleReport, command: str) -> str:
+    """The table of members and rules, the differences, and how unlike the members are."""
+    level = f"{100 * found.settings['level']:.3g}\u00a0%"
+    chosen = next(row for row in found.judged if row.name == found.chosen)
+    parts = [
+        "# Many models, one answer",
+        *(f"> **Note:** {escape(note)}" for note in found.notes),
+        _in_words(found, chosen),
+        f"Weights come from {found.validation_observations:,} validation observations; rules are compared there by their "
+        "negative log-likelihood (NLL) on observations that they weren't fitted on. The test part "
+        f"({found.observations:,} observations) was looked at once, for this table. In per cent.",
+        _figures(found),
+        "![members and rules](ensemble.png)",
+        "## Differences",
+        f"In points, with {level} intervals: paired bootstrap over the test part's observations. **Bold**: the interval leaves "
+        f"out zero. That {len(found.judged)} rows are looked at isn't corrected for.",
+        _differences(found),
+        "## How unlike the members are",
+        f"At least one member is right for {100 * found.diversity.oracle:.1f} % of the observations: no choice among their "
+        "answers can be better. Above the diagonal the share that two members name differently, below it the share that both "
+        "name wrongly, on it a member's own errors; in per cent.",
+        _pairs(found),
+        "## How this was made",
+        f"`{command}`",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _in_words(found: EnsembleReport, chosen: Judged) -> str:
+    text = f"Validation chose **{chosen.name}**: top-1 {_percent(chosen.figures['top_1'])} on test"
+    if gain := chosen.over_best_member.get("top_1"):
+        text += f", {_points(gain)} points beside the best member ({escape(found.best_member)}); {_said(gain)}"
+    if gain := chosen.over_mean.get("top_1"):
+        text += f". Beside the plain mean it is {_points(gain)} points; {_said(gain)}"
+    return text + "."
+
+
+def _said(gain: Interval) -> str:
+    if gain.value == gain.low == gain.high == 0:
+        return "the answers are the same"
+    if gain.low > 0:
+        return "that is a gain beyond chance"
+    return "that is a loss beyond chance" if gain.high < 0 else "that may be chance"
+
+
+def _figures(found: EnsembleReport) -> str:
+    body = [
+        [
+            _label(row, found), f"{row.validation_nll:.3f}", f"{100 * row.validation_top_1:.1f}", f"{row.test_nll:.3f}",
+            *(_percent(row.figures[name]) for name in FIGURES),
+        ]
+        for row in found.judged
+    ]  # fmt: skip
+    return table(["", "validation NLL", "validation top-1", "test NLL", *FIGURES.values()], body)
+
+
+def _differences(found: EnsembleReport) -> str:
+    rows = [row for row in found.judged if not row.is_member]
+    head = ["", *(f"{title}, less the best member" for title in FIGURES.values())]
+    head += [f"{title}, less the mean" for title in FIGURES.values()]
+    body = [
+        [_label(row, found), *(_points(of.get(name)) for of in (row.over_best_member, row.over_mean) for name in FIGURES)]
+        for row in rows
+    ]
+    return table(head, body)
+
+
+def _pairs(found: EnsembleReport) -> str:
+    diversity = found.diversity
+    body = []
+    for m, name in enumerate(diversity.names):
+        values = [diversity.disagreement[m][n] if n > m else diversity.double_fault[m][n] for n in range(len(diversity.names))]
+        body.append([f"{m + 1} {escape(name)}", *(f"{100 * value:.1f}" for value in values)])
+    return table(["", *(str(m + 1) for m in range(len(diversity.names)))], body)
+
+
+def _label(row: Judged, found: EnsembleReport) -> str:
+    name = escape(row.name)
+    if row.name == found.chosen:
+        return f"**{name}** (chosen)"
+    return f"{name} (best member)" if row.name == found.best_member else name
+
+
+def _percent(interval: Interval) -> str:
+    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _points(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    text = f"{100 * interval.value:+.2f} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
+    return f"**{text}**" if interval.low > 0 or interval.high < 0 else text
+
+
+def _csv(found: EnsembleReport) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("name", "kind", "figure", "value", "low", "high", "over_best_low", "over_best_high"))
+    for row in found.judged:
+        for name, interval in row.figures.items():
+            over: Mapping[str, Interval] = row.over_best_member
+            gain = [f"{over[name].low:.6f}", f"{over[name].high:.6f}"] if name in over else ["", ""]
+            kind = "member" if row.is_member else "rule"
+            writer.writerow((row.name, kind, name, *(f"{v:.6f}" for v in (interval.value, interval.low, interval.high)), *gain))
+    return text.getvalue()
+
+
+def _plot(found: EnsembleReport, path: Path) -> None:
+    rows = found.judged
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9, 0.32 * len(rows) + 1.1), facecolor="white", layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True)
+        for metric, axes in zip(("top_1", "macro_top_1"), panels, strict=True):
+            for y, row in enumerate(rows):
+                of = row.figures[metric]
+                colour = GREY if row.is_member else GREEN if row.name == found.chosen else BLUE
+                axes.plot([100 * of.low, 100 * of.high], [y, y], color=colour, linewidth=2)
+                axes.plot(100 * of.value, y, "D" if row.name == found.chosen else "o", color=colour, markersize=5)
+            axes.set_xlabel(f"{FIGURES[metric]}, %")
+            axes.set_ylim(len(rows) - 0.5, -0.5)
+        panels[0].set_yticks(range(len(rows)), [row.name for row in rows])
+        figure.savefig(path, dpi=140)
