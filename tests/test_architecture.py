@@ -29,7 +29,7 @@ FLOORS = [
     {"prediction"},
     {"evaluation"},
     {"report", "serving"},
-    {"study"},
+    {"study", "frontier"},
     {"export"},  # it checks its file with the very scorer that will serve it
     {"cli"},
 ]

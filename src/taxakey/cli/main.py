@@ -22,6 +22,7 @@ from taxakey.cli.explore import explore
 from taxakey.cli.export import export
 from taxakey.cli.fetch import fetch
 from taxakey.cli.folds import folds
+from taxakey.cli.frontier import frontier
 from taxakey.cli.identify import identify
 from taxakey.cli.inspect import inspect
 from taxakey.cli.journey import journey
@@ -51,7 +52,7 @@ app = typer.Typer(
     help="From records and photographs of organisms to a model that names new photographs, says how sure it is, and serves "
     "the answer. The stages, in order: sample or your own data, records, build, embed, train, predict, evaluate, export, serve; "
     "journey walks them all in one go. From downloads to a dataset: names, select, fetch, inspect, split, audit, explore, "
-    "publish; compile. Many runs: folds, tune, compare, ensemble, study.",
+    "publish; compile. Many runs: folds, tune, compare, ensemble, frontier, study.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: readable in logs, and faster to start
@@ -61,23 +62,8 @@ app = typer.Typer(
 app.command("compile")(compile_dataset)
 for _command in (
     *(journey, sample, records, names, drift, select, split, fetch, inspect, build, audit, explore, publish),
-    *(
-        embed,
-        size,
-        train,
-        folds,
-        tune,
-        add_species,
-        predict,
-        rescore,
-        evaluate,
-        compare,
-        ensemble,
-        study,
-        identify,
-        export,
-        serve,
-    ),
+    *(embed, size, train, folds, tune, add_species, predict, rescore),
+    *(evaluate, compare, ensemble, frontier, study, identify, export, serve),
 ):
     app.command()(_command)
 
