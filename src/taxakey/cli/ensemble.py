@@ -34,7 +34,7 @@ def ensemble(
     from taxakey.report.ensemble import write_ensemble_report
 
     options = EnsembleOptions(rule=rule, prior=prior, folds=folds, seed=seed)
-    pairs = [_pair(text) for text in members]
+    pairs = [pair(text) for text in members]
     fitted_on, judged_members = ([Member.open(pair[number]) for pair in pairs] for number in (0, 1))
     require_fair(fitted_on, judged_members)
     fitted = fit(open_pool(fitted_on), options)
@@ -45,15 +45,16 @@ def ensemble(
     print(f"predictions: {out / 'predictions'}")
 
 
-def _pair(text: str) -> tuple[Path, Path]:
+def pair(text: str) -> tuple[Path, Path]:
+    """The folders of a member's predictions of validation and of test."""
     from taxakey.errors import MissingArtifact
 
     validation, comma, test = text.partition(",")
-    pair = (Path(validation), Path(test)) if comma else (Path(text) / "predictions-validation", Path(text) / "predictions-test")
-    for folder in pair:
+    both = (Path(validation), Path(test)) if comma else (Path(text) / "predictions-validation", Path(text) / "predictions-test")
+    for folder in both:
         if not folder.is_dir():
             raise MissingArtifact(
                 f"{folder}: no such folder; predict both parts: taxakey predict RUN DATASET {folder} --part "
-                f"{'validation' if folder == pair[0] else 'test'}"
+                f"{'validation' if folder == both[0] else 'test'}"
             )
-    return pair
+    return both

@@ -31,6 +31,7 @@ from taxakey.cli.predict import predict
 from taxakey.cli.publish import publish
 from taxakey.cli.records import records
 from taxakey.cli.rescore import rescore
+from taxakey.cli.router import router
 from taxakey.cli.sample import sample
 from taxakey.cli.select import select, split
 from taxakey.cli.serve import serve
@@ -52,7 +53,7 @@ app = typer.Typer(
     help="From records and photographs of organisms to a model that names new photographs, says how sure it is, and serves "
     "the answer. The stages, in order: sample or your own data, records, build, embed, train, predict, evaluate, export, serve; "
     "journey walks them all in one go. From downloads to a dataset: names, select, fetch, inspect, split, audit, explore, "
-    "publish; compile. Many runs: folds, tune, compare, ensemble, frontier, study.",
+    "publish; compile. Many runs: folds, tune, compare, ensemble, router, frontier, study.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: readable in logs, and faster to start
@@ -63,7 +64,7 @@ app.command("compile")(compile_dataset)
 for _command in (
     *(journey, sample, records, names, drift, select, split, fetch, inspect, build, audit, explore, publish),
     *(embed, size, train, folds, tune, add_species, predict, rescore),
-    *(evaluate, compare, ensemble, frontier, study, identify, export, serve),
+    *(evaluate, compare, ensemble, router, frontier, study, identify, export, serve),
 ):
     app.command()(_command)
 

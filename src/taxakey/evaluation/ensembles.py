@@ -70,7 +70,7 @@ def judge(fitted: Fitted, pool: Pool, *, resamples: int = RESAMPLES, seed: int =
     pool = replace(pool, names=fitted.members)  # the same members in the same order, whatever their folders are called
     rules = {**fitted.rules, **{name: single(number, len(pool.names)) for number, name in enumerate(pool.names)}}
     found = answered(pool, rules)
-    label_O = _labels(pool)
+    label_O = labels(pool)
     intervals = _intervals(found, label_O, fitted.best_member, resamples, seed)
     held_O = pool.true_O >= 0
     judged = tuple(
@@ -86,7 +86,7 @@ def judge(fitted: Fitted, pool: Pool, *, resamples: int = RESAMPLES, seed: int =
     )  # fmt: skip
 
 
-def _labels(pool: Pool) -> NDArray[np.int64]:
+def labels(pool: Pool) -> NDArray[np.int64]:
     """True species [O] as numbers, those outside all members behind the classes; -1 where the name isn't known."""
     outside = sorted({name for name, true in zip(pool.truth.species, pool.true_O, strict=True) if name and true < 0})
     position = {name: len(pool.taxonomy) + number for number, name in enumerate(outside)}
@@ -94,7 +94,8 @@ def _labels(pool: Pool) -> NDArray[np.int64]:
     return np.array([true if true >= 0 else position.get(name or "", -1) for name, true in pairs], dtype=np.int64)
 
 
-def _statistics(of: Answered, label_O: NDArray[np.int64]) -> dict[str, Statistic]:
+def statistics(of: Answered, label_O: NDArray[np.int64]) -> dict[str, Statistic]:
+    """The figures of one member, rule or router, for the bootstrap."""
     top_1, known_O = hits(of.true_rank_O, 1), label_O >= 0
     return {
         "top_1": ratio_of(top_1 * known_O, known_O),
@@ -107,10 +108,10 @@ def _intervals(
     found: Mapping[str, Answered], label_O: NDArray[np.int64], best: str, resamples: int, seed: int
 ) -> dict[str, tuple[dict[str, Interval], dict[str, Interval], dict[str, Interval]]]:
     """Figures, and differences from the best member and from the plain mean, all from the same resamples."""
-    of = {name: _statistics(answers, label_O) for name, answers in found.items()}
+    of = {name: statistics(answers, label_O) for name, answers in found.items()}
     asked: dict[tuple[str, str, str], Statistic] = {}
-    for name, statistics in of.items():
-        for metric, statistic in statistics.items():
+    for name, figures in of.items():
+        for metric, statistic in figures.items():
             asked[name, metric, ""] = statistic
             for other in (best, MEAN):
                 if other in of and name != other:

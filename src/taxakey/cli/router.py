@@ -1,0 +1,67 @@
+"""`taxakey router`: which of several trained models should be asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def router(
+    out: Annotated[Path, typer.Argument(help="Folder for the table and its plot.")],
+    members: Annotated[
+        list[str],
+        typer.Argument(help="Each expert's predictions of validation and test: VALIDATION,TEST, or a folder that holds both."),
+    ],
+    vectors: Annotated[
+        Path | None, typer.Option(help="The gate looks at these embeddings; else at the cheapest expert's answers.")
+    ] = None,
+    vectors_cost: Annotated[
+        float, typer.Option(help="Multiply-adds of a picture for those embeddings; 0 where an expert has the same backbone.")
+    ] = 0.0,
+    budget: Annotated[
+        list[float] | None,
+        typer.Option(help="What a cascade may cost on average, in the cheapest expert's cost; may be repeated. Else 1.3, 2, 3."),
+    ] = None,
+    hidden: Annotated[int, typer.Option(help="Width of the gate's hidden layer; 0: none.")] = 64,
+    by: Annotated[
+        str, typer.Option(help="How the gate learns: likelihood, or assignment (every expert as many).")
+    ] = "likelihood",
+    balance: Annotated[float, typer.Option(help="Weight of the loss that keeps experts' shares equal.")] = 0.01,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples behind each interval.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the gate and the resamples.")] = 0,
+) -> None:
+    """Fit a gate and a cascade on validation and judge them on test, beside single models, means, chance and the oracle.
+
+    Example: taxakey router out/ small/ large/ --budget 1.3
+    """
+    from taxakey.cli.ensemble import pair
+    from taxakey.errors import BadInput
+    from taxakey.frontier.router_page import write_router_report
+    from taxakey.frontier.routers import BUDGETS, Features, compare_routers, expert_costs
+    from taxakey.prediction.ensemble import require_fair
+    from taxakey.prediction.gates import GateOptions
+    from taxakey.prediction.members import Member, open_pool
+
+    if by not in ("likelihood", "assignment"):
+        raise BadInput(f"--by {by}: likelihood or assignment")
+    if len(members) < 2:
+        raise BadInput("a router chooses among experts: name at least two")
+    options = GateOptions(hidden=hidden, balance=balance, by="assignment" if by == "assignment" else "likelihood", seed=seed)
+    pairs = [pair(text) for text in members]
+    fitted_on, judged_on = ([Member.open(folders[number]) for folders in pairs] for number in (0, 1))
+    require_fair(fitted_on, judged_on)
+    costs_M = expert_costs(judged_on)
+    cheapest = int(costs_M.argmin())
+    if vectors is not None:
+        features = Features("vectors of a frozen backbone", vectors_cost, vectors=vectors)
+    else:
+        name = judged_on[cheapest].name
+        features = Features(f"what {name} answered", float(costs_M[cheapest]), expert=cheapest)
+    found = compare_routers(
+        (open_pool(fitted_on), fitted_on), (open_pool(judged_on), judged_on), costs_M, features,
+        options=options, budgets=budget or BUDGETS, resamples=resamples, seed=seed,
+    )  # fmt: skip
+    page = write_router_report(found, out, f"taxakey router {out.name} {' '.join(Path(m).name for m in members)}")
+    print(page.read_text(encoding="utf-8"))

@@ -1,0 +1,104 @@
+"""Routers, means and single models side by side as files: router.md with a plot, router.json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from taxakey.artifacts import write_json, write_text
+from taxakey.evaluation.ensembles import FIGURES
+from taxakey.frontier.routers import RouterReport, Row
+from taxakey.metrics.intervals import Interval
+from taxakey.report.markdown import escape, table
+from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
+
+
+def write_router_report(found: RouterReport, out: Path, command: str) -> Path:
+    """Write the files into a folder and return the path of `router.md`. What stands there already is replaced."""
+    write_json(out / "router.json", asdict(found))
+    _plot(found, out / "router.png")
+    write_text(out / "router.md", to_markdown(found, command))
+    return out / "router.md"
+
+
+def to_markdown(found: RouterReport, command: str) -> str:
+    """The table of all ways of answering, their differences, and who did the work."""
+    parts = [
+        "# One answer from several models: who is asked?",
+        f"The gate looks at {escape(found.gate)} and was fitted on validation, {found.gate_epochs} epochs; so were the "
+        f"cascades' thresholds. Judged once on {found.observations:,} test observations; in per cent with "
+        "95 % bootstrap intervals. Cost: mean multiply-adds of a picture, beside the cheapest expert's.",
+        _table(found),
+        "\n".join(f"* {name}: {escape(words)}" for name, words in found.cascades.items()),
+        "![accuracy against cost](router.png)",
+        "## Differences",
+        "In points, paired. **Bold**: the interval leaves out zero.",
+        _differences(found),
+        "## Who did the work",
+        "Mean weight of each expert over the test observations, in per cent.",
+        _shares(found),
+        f"`{command}`",
+    ]
+    if found.gate_epochs == 0:
+        parts.insert(2, "> **Note:** nothing that the gate learned held for held-out validation rows, so it stayed even.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(found: RouterReport) -> str:
+    cheapest = min(found.expert_costs)
+    body = [
+        [
+            _label(row, found),
+            *(_percent(row.figures[name]) for name in FIGURES),
+            f"{row.cost / 1e6:,.0f} M",
+            f"{row.cost / cheapest:.2f}",
+        ]
+        for row in found.rows
+    ]
+    return table(["", *FIGURES.values(), "multiply-adds", "× the cheapest"], body)
+
+
+def _differences(found: RouterReport) -> str:
+    rows = [row for row in found.rows if row.name not in found.experts]
+    head = ["", *(f"{title}, less {other}" for other in ("the best expert", "the mean") for title in FIGURES.values())]
+    body = [[escape(row.name), *(_points(of[name]) for of in (row.over_best, row.over_mean) for name in FIGURES)] for row in rows]
+    return table(head, body)
+
+
+def _shares(found: RouterReport) -> str:
+    rows = [row for row in found.rows if row.name not in found.experts]
+    body = [[escape(row.name), *(f"{100 * share:.0f}" for share in row.shares)] for row in rows]
+    return table(["", *map(escape, found.experts)], body)
+
+
+def _label(row: Row, found: RouterReport) -> str:
+    return f"{escape(row.name)} (best expert)" if row.name == found.best_expert else escape(row.name)
+
+
+def _percent(interval: Interval) -> str:
+    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _points(interval: Interval) -> str:
+    text = f"{100 * interval.value:+.2f} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
+    return f"**{text}**" if interval.low > 0 or interval.high < 0 else text
+
+
+def _plot(found: RouterReport, path: Path) -> None:
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9, 5), facecolor="white", layout="constrained")
+        axes = figure.subplots()
+        for row in found.rows:
+            of, x = row.figures["macro_top_1"], row.cost / 1e6
+            single, routed = row.name in found.experts, row.name.startswith(("router", "cascade"))
+            colour = GREY if single else GREEN if routed else BLUE
+            axes.plot([x, x], [100 * of.low, 100 * of.high], color=colour, linewidth=1, alpha=0.6)
+            axes.plot(x, 100 * of.value, "D" if routed else "o", color=colour, markersize=5)
+            axes.annotate(row.name, (x, 100 * of.value), xytext=(5, 4), textcoords="offset points", fontsize=7)
+        axes.set_xscale("log")
+        axes.set_xlabel("multiply-adds of a picture, millions")
+        axes.set_ylabel(f"{FIGURES['macro_top_1']}, %")
+        figure.savefig(path, dpi=140)

@@ -1,0 +1,188 @@
+"""Routers against single models and means: accuracy against mean cost, fitted on validation, judged once on test.
+
+Shapes: N observations, M experts, F features of the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxakey.dataset.reader import Dataset
+from taxakey.dataset.vectors import Vectors
+from taxakey.errors import BadInput
+from taxakey.evaluation.ensembles import labels, statistics
+from taxakey.frontier.measuring import multiply_adds
+from taxakey.metrics.intervals import RESAMPLES, Interval, Statistic, bootstrap, difference_of
+from taxakey.prediction.gates import Gate, GateOptions, answer_features, fit_gate
+from taxakey.prediction.member_weights import by_likelihood
+from taxakey.prediction.members import Member, Pool
+from taxakey.prediction.routing import (
+    Cascade,
+    Routed,
+    first_probabilities,
+    fit_cascade,
+    hashed,
+    oracle,
+    route,
+    soft,
+    sparse,
+    true_probabilities,
+    uniform,
+)
+from taxakey.training.checkpoint import load_model
+
+MEAN, BEST = "mean of all", "best expert"
+BUDGETS = (1.3, 2.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of answering. `cost`: mean multiply-adds of a picture; `shares`: each expert's weight, on average over test."""
+
+    name: str
+    figures: Mapping[str, Interval]
+    over_best: Mapping[str, Interval]
+    over_mean: Mapping[str, Interval]
+    cost: float
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RouterReport:
+    """`best_expert`: by validation; `gate_epochs`: after how many epochs held-out validation rows stopped getting better."""
+
+    experts: tuple[str, ...]
+    expert_costs: tuple[float, ...]
+    rows: tuple[Row, ...]
+    best_expert: str
+    gate: str
+    gate_epochs: int
+    cascades: Mapping[str, str]
+    """Of each cascade, in words: whom it asks, and when."""
+    observations: int
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What the gate looks at: a frozen backbone's vectors, or one expert's answers. `cost`: multiply-adds of a picture for it."""
+
+    words: str
+    cost: float
+    vectors: Path | None = None
+    expert: int | None = None
+
+    def of(self, pool: Pool, members: Sequence[Member]) -> NDArray[np.float32]:
+        """[N, F]; of several pictures of an observation the mean."""
+        if self.expert is not None:
+            return np.concatenate([answer_features(portion.p_MBC[self.expert]) for portion in pool.portions()])
+        assert self.vectors is not None
+        recipe = members[0].manifest.recipe
+        part = Dataset.open(recipe["dataset"]).part(recipe["part"])
+        vectors_ID = Vectors(self.vectors).part(part.name, part.image_ids)
+        place = {name: row for row, name in enumerate(pool.ids)}
+        row_I = np.array([place[name] for name in part.observation_ids])
+        sums_ND = np.zeros((len(pool), vectors_ID.shape[1]), dtype=np.float64)
+        np.add.at(sums_ND, row_I, vectors_ID)
+        return (sums_ND / np.bincount(row_I, minlength=len(pool))[:, None]).astype(np.float32)
+
+
+def expert_costs(members: Sequence[Member]) -> NDArray[np.float64]:
+    """Multiply-adds of a picture [M]. Raises BadInput where a model isn't where it was."""
+    costs = []
+    for member in members:
+        folder = Path(member.manifest.recipe.get("model") or "-")
+        if not folder.is_dir():
+            raise BadInput(f"{member.folder}: its model isn't where it was, so what it costs can't be counted; predict again")
+        costs.append(multiply_adds(load_model(folder)))
+    return np.array(costs, dtype=np.float64)
+
+
+def compare_routers(
+    fitted_on: tuple[Pool, Sequence[Member]],
+    judged_on: tuple[Pool, Sequence[Member]],
+    costs_M: NDArray[np.float64],
+    features: Features,
+    *,
+    options: GateOptions | None = None,
+    budgets: Sequence[float] = BUDGETS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> RouterReport:
+    """Fit gate and cascade on one pool, judge everything on the other.
+
+    `budgets`: what a cascade may cost on average, in the cheapest expert's cost; one cascade for each.
+    """
+    pool, members = fitted_on
+    known_N = np.flatnonzero(pool.true_O >= 0)
+    true_p_MN = true_probabilities(pool)
+    gate = fit_gate(features.of(pool, members)[known_N], true_p_MN[:, known_N], options or GateOptions())
+    cascades = {f"cascade, at most {b:g} × the cheapest": fit_cascade(pool, costs_M, b * costs_M.min()) for b in budgets}
+    best = int(np.log(np.maximum(true_p_MN[:, known_N], 1e-12)).mean(axis=1).argmax())
+    likely_M = by_likelihood(true_p_MN[:, known_N])
+    test, of_test = judged_on
+    routed = _answers(test, costs_M, gate, features, features.of(test, of_test), likely_M)
+    first_p_N = first_probabilities(test, int(costs_M.argmin()))
+    for name, cascade in cascades.items():
+        routed[name] = route(test, cascade.weights(first_p_N, len(costs_M)), costs_M)
+    return RouterReport(
+        pool.names, tuple(costs_M.tolist()), _judged(test, routed, pool.names[best], resamples, seed), pool.names[best],
+        features.words, gate.epochs, {name: _in_words(cascade, pool) for name, cascade in cascades.items()}, len(test),
+    )  # fmt: skip
+
+
+def _in_words(cascade: Cascade, pool: Pool) -> str:
+    return f"{pool.names[cascade.first]}; below {cascade.threshold:.3f} {pool.names[cascade.second]} too"
+
+
+def _answers(
+    test: Pool, costs_M: NDArray[np.float64], gate: Gate, features: Features, features_NF: NDArray[np.float32], likely_M: Any
+) -> dict[str, Routed]:
+    rows, experts = len(test), len(costs_M)
+    shares_NM = gate.shares(features_NF)
+    free = features.expert is not None  # the gate looks at an expert that is run in any case
+    extra = gate.multiply_adds + features.cost
+
+    def routed(weights_NM: NDArray[np.floating]) -> Routed:
+        """By the gate; the expert that it looks at is paid for once."""
+        if not free:
+            return route(test, weights_NM, costs_M, extra)
+        paid_M = costs_M.copy()
+        paid_M[features.expert] = 0  # in `extra`
+        return route(test, weights_NM, paid_M, extra)
+
+    found = {name: route(test, np.tile(np.eye(experts)[m], (rows, 1)), costs_M) for m, name in enumerate(test.names)}
+    found[MEAN] = route(test, uniform(rows, experts), costs_M)
+    found["weighted mean"] = route(test, np.tile(likely_M, (rows, 1)), costs_M)
+    found["router, all experts"] = routed(soft(shares_NM))
+    for k in range(1, min(2, experts - 1) + 1):
+        found[f"router, top {k}"] = routed(sparse(shares_NM, k))
+    found["one by hash (control)"] = route(test, hashed(test.ids, experts), costs_M)
+    found["oracle (bound)"] = route(test, oracle(true_probabilities(test)), costs_M)
+    return found
+
+
+def _judged(test: Pool, routed: Mapping[str, Routed], best: str, resamples: int, seed: int) -> tuple[Row, ...]:
+    label_O = labels(test)
+    of = {name: statistics(answer.answers, label_O) for name, answer in routed.items()}
+    asked: dict[tuple[str, str, str], Statistic] = {}
+    for name, figures in of.items():
+        for metric, statistic in figures.items():
+            asked[name, metric, ""] = statistic
+            asked[name, metric, BEST] = difference_of(statistic, of[best][metric])
+            asked[name, metric, MEAN] = difference_of(statistic, of[MEAN][metric])
+    keys = {"\t".join(key): key for key in asked}
+    drawn = bootstrap({text: asked[key] for text, key in keys.items()}, len(label_O), resamples=resamples, seed=seed)
+    by_key = {keys[text]: interval for text, interval in drawn.items()}
+    return tuple(
+        Row(
+            name, *({metric: by_key[name, metric, other] for metric in of[name]} for other in ("", BEST, MEAN)),
+            answer.cost, tuple(answer.shares_M.tolist()),
+        )
+        for name, answer in routed.items()
+    )  # fmt: skip

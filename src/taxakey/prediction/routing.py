@@ -1,0 +1,141 @@
+"""Routers: all experts weighted by a gate, only the one or two that it chooses, or a cascade that asks the next when unsure.
+
+Shapes: N observations, M experts, C classes. Costs are in multiply-adds a picture or any other unit.
+
+Controls stand beside: the mean of all (uniform), one expert by a hash of the observation's name, and the oracle that knows which
+expert gives the truth most. Everything is fitted on a pool of validation answers; see `members.Pool` and `ensemble.require_fair`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taxakey.errors import BadInput
+from taxakey.prediction.ensemble import Answered
+from taxakey.prediction.members import Pool
+from taxakey.predictions import rank_of
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Routed:
+    """What a router answered, which share of the work each expert got, and what an observation cost on average."""
+
+    answers: Answered
+    shares_M: NDArray[np.float64]
+    cost: float
+
+
+def route(pool: Pool, weights_NM: Floats, costs_M: Floats, extra: float = 0.0) -> Routed:
+    """Mix each row's experts with its own weights; an expert of weight 0 isn't run and costs nothing.
+
+    `extra`: cost of the gate, paid for every row.
+    """
+    weights_NM = np.asarray(weights_NM, dtype=np.float32)
+    if weights_NM.shape != (len(pool), len(pool.names)):
+        raise BadInput(f"weights of the shape {weights_NM.shape} for {len(pool)} rows and {len(pool.names)} experts")
+    parts = []
+    for portion in pool.portions():
+        mixed_BC = np.einsum("bm,mbc->bc", weights_NM[portion.rows], portion.p_MBC)
+        rank_B, true_p_B = rank_of(mixed_BC, portion.true_B)
+        first_B = mixed_BC.argmax(axis=1)
+        parts.append((true_p_B, rank_B, first_B, mixed_BC[np.arange(len(first_B)), first_B]))
+    run_NM = weights_NM > 0
+    answers = Answered(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    return Routed(answers, weights_NM.mean(axis=0, dtype=np.float64), float((run_NM @ costs_M).mean() + extra))
+
+
+# ---- which weights ----
+
+
+def soft(shares_NM: Floats) -> Floats:
+    """All experts, weighted by the gate."""
+    return shares_NM
+
+
+def sparse(shares_NM: Floats, k: int) -> NDArray[np.float64]:
+    """The k experts with the largest weight, made to sum to 1; ties go to the first."""
+    if not 1 <= k <= shares_NM.shape[1]:
+        raise BadInput(f"{k} of {shares_NM.shape[1]} experts")
+    chosen = np.argsort(-shares_NM, axis=1, kind="stable")[:, :k]
+    weights_NM = np.zeros(shares_NM.shape)
+    np.put_along_axis(weights_NM, chosen, np.take_along_axis(shares_NM, chosen, axis=1), axis=1)
+    return weights_NM / weights_NM.sum(axis=1, keepdims=True)
+
+
+def uniform(rows: int, experts: int) -> NDArray[np.float64]:
+    """The mean."""
+    return np.full((rows, experts), 1 / experts)
+
+
+def hashed(ids: Sequence[str], experts: int) -> NDArray[np.float64]:
+    """One expert for each row, by the SHA-256 of its name: what routing without looking gains."""
+    chosen = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % experts for name in ids]
+    return np.eye(experts)[chosen]
+
+
+def oracle(true_p_MN: Floats) -> NDArray[np.float64]:
+    """The expert that gives the truth most: no router that runs one expert can name more rows rightly."""
+    return np.eye(len(true_p_MN))[np.asarray(true_p_MN).argmax(axis=0)]
+
+
+# ---- a cascade ----
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """Ask `first`; where its first answer is less probable than `threshold`, ask `second` too and take the mean of both."""
+
+    first: int
+    second: int
+    threshold: float
+
+    def weights(self, first_p_N: Floats, experts: int) -> NDArray[np.float64]:
+        """[N, M] from the probability [N] of the first expert's first answer."""
+        both_N = np.asarray(first_p_N) < self.threshold
+        weights_NM = np.zeros((len(both_N), experts))
+        weights_NM[:, self.first] = np.where(both_N, 0.5, 1.0)
+        weights_NM[both_N, self.second] = 0.5
+        return weights_NM
+
+
+def true_probabilities(pool: Pool) -> Floats:
+    """What each expert gives the truth [M, N]; rows of unknown species have that of class 0 and must be left out."""
+    parts = [portion.p_MBC[:, np.arange(len(portion.rows)), np.maximum(portion.true_B, 0)] for portion in pool.portions()]
+    return np.concatenate(parts, axis=1)
+
+
+def first_probabilities(pool: Pool, expert: int) -> Floats:
+    """Probability [N] of one expert's first answer."""
+    return np.concatenate([portion.p_MBC[expert].max(axis=1) for portion in pool.portions()])
+
+
+def fit_cascade(pool: Pool, costs_M: Floats, budget: float, *, steps: int = 100) -> Cascade:
+    """The cascade from the cheapest expert with the largest validation likelihood at a mean cost of at most `budget`.
+
+    Every other expert is tried as the second one, and quantiles of the first answer's probability as thresholds. Raises BadInput
+    where not even the cheapest expert alone keeps to the budget.
+    """
+    costs_M = np.asarray(costs_M, dtype=np.float64)
+    first = int(costs_M.argmin())
+    if costs_M[first] > budget * (1 + 1e-9):
+        raise BadInput(f"a budget of {budget:.3g}, where the cheapest expert alone costs {costs_M[first]:.3g}")
+    known_N = pool.true_O >= 0
+    true_p_MN, first_p_N = true_probabilities(pool), first_probabilities(pool, first)
+    tried = np.concatenate([[0.0], np.quantile(first_p_N, np.linspace(0, 1, steps)), [1.01]])
+    found = []
+    for second in set(range(len(costs_M))) - {first}:
+        both_N = (true_p_MN[first] + true_p_MN[second]) / 2
+        for threshold in tried:
+            going_N = first_p_N < threshold
+            if costs_M[first] + going_N.mean() * costs_M[second] <= budget * (1 + 1e-9):
+                p_N = np.where(going_N, both_N, true_p_MN[first])[known_N]
+                found.append((float(-np.log(np.maximum(p_N, 1e-12)).mean()), float(threshold), second))
+    _, threshold, second = min(found)
+    return Cascade(first, second, threshold)
