@@ -18,7 +18,8 @@ from taxakey.evaluation import Report, evaluate
 from taxakey.metrics.intervals import Interval
 from taxakey.report import plots, wording
 from taxakey.report.html import to_html
-from taxakey.report.markdown import escape, to_markdown
+from taxakey.report.markdown import to_markdown
+from taxakey.report.tables import escape
 from taxakey.report.write import write_report
 
 

@@ -82,13 +82,13 @@ def variances(species: Labelled, above: dict[str, Parents]) -> dict[str, Varianc
 
 
 def best_and_worst(species: Labelled, families: Parents) -> BestAndWorst | None:
-    """The ten best and the ten worst families, half of all where there are fewer than twenty; None with fewer than two."""
+    """The ten best and the ten worst families, a third of all where there are fewer than thirty; None with fewer than three."""
     figures = by_bin(hits(species.rank_O, 1), species.label_O, families.code_L)
     ranked = [figure for figure in figures if figure.classes >= LEAST_SPECIES]
-    if len(ranked) < 2:
+    if len(ranked) < 3:
         return None
     ranked.sort(key=lambda figure: (-figure.mean, -figure.classes, figure.bin))
-    most = min(MOST_FAMILIES, len(ranked) // 2)
+    most = min(MOST_FAMILIES, len(ranked) // 3)
     rows = [_family(figure, families.names) for figure in ranked]
     return BestAndWorst(tuple(rows[:most]), tuple(rows[: -most - 1 : -1]), LEAST_SPECIES, len(ranked), len(figures))
 
