@@ -16,7 +16,9 @@ def evaluate(
     validation: Annotated[
         Path | None, typer.Option(help="Predictions of the validation part by the same model: for answer sets (average-k).")
     ] = None,
-    card: Annotated[bool, typer.Option("--card", help="Also write the figures into the model card, RUN/model/README.md.")] = False,
+    card: Annotated[
+        bool, typer.Option("--card", help="Write the figures into the model card, RUN/model/README.md, too.")
+    ] = False,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples behind each interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
@@ -31,7 +33,9 @@ def evaluate(
     from taxakey.report.write import write_report
 
     with progress.working("measuring, with bootstrap intervals"):
-        report = measure(predictions, dataset_folder=dataset, run_folder=run, validation_folder=validation, resamples=resamples, seed=seed)
+        report = measure(
+            predictions, dataset_folder=dataset, run_folder=run, validation_folder=validation, resamples=resamples, seed=seed
+        )
         page = write_report(report, out)
     for rank, figures in report.figures.items():
         print(f"{rank:8}" + "  ".join(f"{METRICS[name].title} {figure}" for name, figure in figures.items()))

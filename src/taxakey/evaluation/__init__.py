@@ -32,9 +32,9 @@ def evaluate(
 
     The dataset (training counts, pictures) and the run (learning curves, calibration) default to those that the predictions
     name; where they don't exist any more the report goes without them and says so. Intervals are bootstrap intervals over
-    observations with `resamples` and `seed`. `validation_folder`: the same model's predictions for the validation part, from which
-    the thresholds of average-k accuracy come; without them there is none. Raises BadInput where no observation has a known species, TaxonomyMismatch where
-    the artifacts speak of different class lists.
+    observations with `resamples` and `seed`. `validation_folder`: the same model's predictions for the validation part, from
+    which the thresholds of average-k accuracy come; without them there is none. Raises BadInput where no observation has a
+    known species, TaxonomyMismatch where the artifacts speak of different class lists.
     """
     sources = open_sources(predictions_folder, dataset_folder=dataset_folder, run_folder=run_folder)
     named = sum(name is not None for name in sources.observations.strings("true_species"))

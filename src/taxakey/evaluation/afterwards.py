@@ -38,9 +38,15 @@ def analyse(sources: Sources, settings: Settings, thresholds: answer_sets.Thresh
     )
     return Analyses(
         differences={name.removeprefix("report "): each for name, each in differences.items() if name.startswith("report ")},
-        rarity=None if counts_L is None else rarity.rarity(
-            species, counts_L, _named("third ", figures),
-            resamples=settings.resamples, level=settings.level, seed=settings.seed,
+        rarity=None
+        if counts_L is None
+        else rarity.rarity(
+            species,
+            counts_L,
+            _named("third ", figures),
+            resamples=settings.resamples,
+            level=settings.level,
+            seed=settings.seed,
         ),
         variance=taxa.variances(species, above),
         families=taxa.best_and_worst(species, above["family"]) if "family" in above else None,
@@ -98,7 +104,7 @@ def _pairs(
 
 
 def _ranks(sources: Sources) -> dict[str, tuple[Statistic, Statistic]]:
-    """Top-1 at genus minus that at species, at family minus that at genus, over the observations whose names are known at both."""
+    """Top-1 at genus minus that at species, at family minus that at genus, where the names are known at both."""
     rows = {rank: label(sources.observations, sources.taxonomy, rank) for rank in RANKS if sources.taxonomy.taxa(rank)}
     pairs = {}
     for finer, coarser in pairwise(rows):

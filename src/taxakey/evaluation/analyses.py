@@ -132,7 +132,7 @@ class Group:
     from_rest: Difference | None
     """Top-1 here minus that of all other groups; None where there is no other."""
     corrected_p_value: float | None
-    """The difference's, corrected for the number of groups of this kind (Holm)."""
+    """The larger of the paired bootstrap's and Fisher's exact one, corrected for the number of groups of this kind (Holm)."""
 
 
 @dataclass(frozen=True)

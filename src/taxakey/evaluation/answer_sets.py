@@ -39,9 +39,7 @@ def fit_thresholds(validation_folder: Path | str, sources: Sources) -> Threshold
     """Thresholds from the predictions for the validation part, made by the same model."""
     folder = Path(validation_folder)
     manifest = read_manifest(folder, "predictions")
-    sources.taxonomy.require_same(
-        Taxonomy.read(folder / "taxonomy.parquet").fingerprint, mine=sources.folder, theirs=folder
-    )
+    sources.taxonomy.require_same(Taxonomy.read(folder / "taxonomy.parquet").fingerprint, mine=sources.folder, theirs=folder)
     _require_other_part(folder, manifest.recipe, sources)
     file, classes = folder / "observations.parquet", len(sources.taxonomy)
     ks = [k for k in KS if k < classes]

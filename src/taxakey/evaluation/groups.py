@@ -40,6 +40,8 @@ class GroupedRows:
     rows_G: NDArray[np.int64]
     species_G: NDArray[np.int64]
     shares: GroupShares
+    exact_p_values: tuple[float, ...]
+    """Of each group against all others, by Fisher's exact test on rows."""
     rows_known: int
     """In any group, also one that isn't shown."""
     left_out: int
@@ -51,7 +53,7 @@ class GroupedRows:
 
 
 def grouped_rows(sources: Sources) -> list[GroupedRows]:
-    """The kinds that the dataset's table tells of; none without a dataset. Organs are told of photographs, not of observations."""
+    """The kinds that the dataset's table tells of; none without a dataset. Organs are told of photographs."""
     if sources.part is None:
         return []
     table = sources.part.table
@@ -75,8 +77,9 @@ def grouped_rows(sources: Sources) -> list[GroupedRows]:
 def grouping(rows: GroupedRows, figures: Mapping[str, Interval], differences: Mapping[str, Difference]) -> Grouping:
     """What the page shows; months in their order, others by number of rows."""
     numbers = range(len(rows.names))
-    known = [rows.key(number) for number in numbers if rows.key(number) in differences]
-    corrected = dict(zip(known, holm([differences[key].p_value for key in known]).tolist(), strict=True))
+    known = [number for number in numbers if rows.key(number) in differences]
+    p_values = [max(differences[rows.key(number)].p_value, rows.exact_p_values[number]) for number in known]
+    corrected = dict(zip(known, holm(p_values).tolist(), strict=True))
     groups = tuple(
         Group(
             rows.names[number],
@@ -84,7 +87,7 @@ def grouping(rows: GroupedRows, figures: Mapping[str, Interval], differences: Ma
             int(rows.species_G[number]),
             figures[rows.key(number)],
             differences.get(rows.key(number)),
-            corrected.get(rows.key(number)),
+            corrected.get(number),
         )
         for number in numbers
     )
@@ -114,10 +117,8 @@ def _agreed(group_I: NDArray[np.int64], observation_I: NDArray[np.int64], observ
     return np.where(low_O == high_O, high_O, -1)
 
 
-def _grouped(
-    by: str, names: list[str], group: NDArray[np.int64], rows: Labelled, observation: NDArray[np.int64]
-) -> GroupedRows:
-    """Groups with enough rows whose species is known, the largest `MOST_GROUPS`; an observation may have rows in several groups."""
+def _grouped(by: str, names: list[str], group: NDArray[np.int64], rows: Labelled, observation: NDArray[np.int64]) -> GroupedRows:
+    """Groups with enough rows whose species is known, the largest `MOST_GROUPS`; an observation may have rows in several."""
     judged = rows.known_O & (observation >= 0)
     group = np.where(judged, group, -1)
     count = np.bincount(group[group >= 0], minlength=len(names))
@@ -133,10 +134,22 @@ def _grouped(
         count[shown],
         species[shown],
         _shares(group, hits(rows.rank_O, 1), observation, shown),
+        exact_p_values=_exact(group, hits(rows.rank_O, 1), shown),
         rows_known=int(count.sum()),
         left_out=int((count > 0).sum()) - len(shown),
         rows_without=int((judged & (group < 0)).sum()),
     )
+
+
+def _exact(group: NDArray[np.int64], right: NDArray[np.float64], shown: NDArray[np.int64]) -> tuple[float, ...]:
+    """Fisher's exact test, because the bootstrap sees no chance at all where a small group was named rightly throughout."""
+    from scipy.stats import fisher_exact  # half a second to load
+
+    total = np.bincount(group[group >= 0], minlength=int(shown.max(initial=-1)) + 1)
+    hit = np.bincount(group[group >= 0], right[group >= 0], len(total)).astype(np.int64)
+    others = [(hit.sum() - hit[each], (total - hit).sum() - (total - hit)[each]) for each in shown]
+    tables = [[[hit[each], total[each] - hit[each]], list(rest)] for each, rest in zip(shown, others, strict=True)]
+    return tuple(float(fisher_exact(table).pvalue) for table in tables)
 
 
 def _shares(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from taxakey.metrics.saturation import BEYOND, LEAST_SPECIES
+from taxakey.metrics.saturation import BELOW, BEYOND, LEAST_SPECIES
 
 
 class Definition(NamedTuple):
@@ -28,7 +28,10 @@ METRICS = {
         "Micro-averaged accuracy",
     ),
     "top_5": Definition(
-        "Top-5", "The share whose right name is among the first five.", "Σ [rank of y ≤ 5] / O", "Russakovsky et al. 2015 (ImageNet)"
+        "Top-5",
+        "The share whose right name is among the first five.",
+        "Σ [rank of y ≤ 5] / O",
+        "Russakovsky et al. 2015 (ImageNet)",
     ),
     "macro_top_1": Definition(
         "Macro top-1",
@@ -68,7 +71,8 @@ OTHERS = {
     ),
     "difference": Definition(
         "Difference",
-        "One figure minus another on the same observations. It is spoken of as a difference only where its interval leaves out zero.",
+        "One figure minus another on the same observations. It is spoken of as a difference only where its interval leaves out "
+        "zero.",
         "the middle of the differences over resamples that are drawn once for both figures",
         "Paired bootstrap; Efron & Tibshirani 1993",
     ),
@@ -80,13 +84,18 @@ OTHERS = {
     ),
     "holm": Definition(
         "Corrected p",
-        "p made larger for having asked many groups at once: among all groups together one in twenty tests goes wrong at most.",
-        "falling steps p·(number of groups still to come)",
-        "Holm 1979",
+        "p made larger for having asked many groups at once: below 0.05 all groups together err in one case of twenty at most.",
+        "rising from the smallest: p·(number of groups still to come); p is the larger of the paired bootstrap's and of Fisher's "
+        "exact test's, which also knows chance where a small group was named rightly throughout",
+        "Holm 1979; Fisher 1935",
     ),
-    "observations": Definition("Observations", "What was judged; several photographs of one plant count once.", "O", "Darwin Core"),
+    "observations": Definition(
+        "Observations", "What was judged; several photographs of one plant count once.", "O", "Darwin Core"
+    ),
     "species": Definition("Species", "Those that occur among the observations of this part.", "C", ""),
-    "share": Definition("Share", "Of the observations of the true species or genus, those taken for the other.", "count / O_c", ""),
+    "share": Definition(
+        "Share", "Of the observations of the true species or genus, those taken for the other.", "count / O_c", ""
+    ),
     "train_images": Definition(
         "Training photographs", "Photographs of the species in the dataset's training part.", "N_c", ""
     ),
@@ -135,8 +144,9 @@ OTHERS = {
         "Saturation point",
         "The number of training photographs from which on more of them bring nothing more: there the line through the species' "
         "top-1 stops rising.",
-        "n0 of top-1 = a + b·min(log n, log n0), least squares, each species weighing the same; bootstrap over species; reached only "
-        f"if the interval ends below the numbers seen; at least {LEAST_SPECIES} species, {BEYOND:.0%} of them beyond n0",
+        "n0 of top-1 = a + b·min(log n, log n0), least squares, each species weighing the same; bootstrap over species; reached "
+        f"only if the interval ends below the numbers seen; at least {LEAST_SPECIES} species, {BEYOND:.0%} of them beyond n0 and "
+        f"{BELOW:.0%} below",
         "Broken-stick regression; Muggeo 2003",
     ),
     "per_doubling": Definition(
@@ -180,7 +190,8 @@ OTHERS = {
         "(SSB / (G − 1)) / (SSW / (N − G)), a value for each of N species, G groups", "Fisher 1925",
     ),
     "eta_squared": Definition(
-        "η²", "Share of the spread of the species' top-1 that lies between the groups; many small groups raise it by chance alone.",
+        "η²",
+        "Share of the spread of the species' top-1 that lies between the groups; many small groups raise it by chance alone.",
         "SSB / SST", "Pearson 1905; Cohen 1988",
     ),
     "omega_squared": Definition(
@@ -200,8 +211,8 @@ OTHERS = {
     ),
     "group_top_1": Definition(
         "Top-1 of a group",
-        "Share of its observations (for organs: of its photographs) named rightly. Groups hold different species, so a difference "
-        "may be theirs. Groups with fewer than 10 aren't shown.",
+        "Share of its observations (for organs: of its photographs) named rightly. Groups hold different species, so a "
+        "difference may be theirs. Groups with fewer than 10 aren't shown.",
         "Σ [ŷ = y] / O within the group; drawn by observation", "",
     ),
     "from_rest": Definition(
@@ -217,19 +228,21 @@ OTHERS = {
         "Σ [y in P, ŷ not in P] / Σ [y in P]", "FungiCLEF 2023 (PSC)",
     ),
     "edible_confusion": Definition(
-        "Harmless taken for poisonous", "Share of what isn't poisonous whose answer is.", "Σ [y not in P, ŷ in P] / Σ [y not in P]",
+        "Harmless taken for poisonous", "Share of what isn't poisonous whose answer is.",
+        "Σ [y not in P, ŷ in P] / Σ [y not in P]",
         "FungiCLEF 2023 (ESC)",
     ),
     "track1": Definition("Track 1", "Share of wrong answers.", "Σ [ŷ ≠ y] / O", "FungiCLEF 2023–24"),
     "track2": Definition(
-        "Track 2", "Mean cost of confusing poisonous with harmless: a poisonous species missed costs 100, a harmless one accused 1.",
+        "Track 2",
+        "Mean cost of confusing poisonous with harmless: a poisonous species missed costs 100, a harmless one accused 1.",
         "(100·#(y in P, ŷ not) + #(y not in P, ŷ in P)) / O", "FungiCLEF 2023–24",
     ),
     "track3": Definition("Track 3", "Tracks 1 and 2 together.", "Track 1 + Track 2", "FungiCLEF 2023–24"),
     "track4": Definition(
         "Track 4",
-        "Mean cost where unknown species count: one that is given a name costs 10, a known one called unknown 0.1, other errors 1. "
-        "The first answer is always a name here.",
+        "Mean cost where unknown species count: one that is given a name costs 10, a known one called unknown 0.1, other errors "
+        "1. The first answer is always a name here.",
         "(errors among the known + 10·#(y unknown, ŷ known) + 0.1·#(y known, ŷ unknown)) / O", "FungiCLEF 2024",
     ),
     "average_k": Definition(
@@ -255,7 +268,8 @@ def how_intervals_were_made(resamples: int, level: float, seed: int) -> str:
     return (
         f"The ranges are {middle} bootstrap intervals: {resamples:,} times as many observations as there are were drawn from "
         f"them with replacement (seed {seed}) and every figure was computed again; the range holds the middle {middle} of the "
-        "results. For macro F1 it is moved onto the figure, because the F1 of rare species comes out too low in such draws. The "
-        "ranges say how much chance lies in the choice of the observations, not how the model would do on photographs of another "
-        "kind."
+        "results. For macro F1 it is moved onto the figure, because the F1 of rare species comes out too low in such draws. Where a "
+        "figure is 0 or 100\u00a0% the range shrinks to it, though as many as 3 in n further observations may still come out "
+        "otherwise. The ranges say how much chance lies in the choice of the observations, not how the model would do on "
+        "photographs of another kind."
     )

@@ -48,7 +48,7 @@ def gap_statistics(species: Labelled, counts_L: NDArray[np.int64]) -> tuple[Stat
 def rarity(
     species: Labelled, counts_L: NDArray[np.int64], thirds: dict[str, Interval], *, resamples: int, level: float, seed: int
 ) -> Rarity:
-    """Everything of this page's heading; `thirds`: the figures of `third_statistics`. Species outside the model have no number."""
+    """Everything of this file; `thirds`: the figures of `third_statistics`. Species outside the model have no number."""
     right_O = hits(species.rank_O, 1)
     held_L = counts_L > 0
     table = per_class(species.label_O, species.predicted_O)

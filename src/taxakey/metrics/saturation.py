@@ -7,9 +7,9 @@ The model is a line in the logarithm of the number n of training images that sto
     accuracy = a + b · min(log n, log n0)
 
 fitted by least squares, each species weighing the same (a "broken stick", e.g. Muggeo, 2003). n0, the saturation point, is
-searched among the numbers of images that occur and leave enough species beyond them; "never" is a candidate as well, the straight
-line. The interval is a bootstrap over species. A resample may choose "never"; the point counts as reached only if the upper end of
-its interval is a number, and it isn't asked for at all where the line may not rise.
+searched among the numbers of images that occur and leave enough species below and beyond them; "never" is a candidate as well,
+the straight line. The interval is a bootstrap over species. A resample may choose "never"; the point counts as reached only if
+the upper end of its interval is a number, and isn't asked for where the interval of the straight line's slope holds zero.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from taxakey.metrics.intervals import LEVEL, RESAMPLES, resample
 LEAST_SPECIES = 20
 """With fewer no bend is looked for."""
 BEYOND = 0.05
-"""Share of the species, three at least, that must have more images than a bend, or nothing would show that the line is flat there."""
+"""Share of the species, three at least, that must have more images than a bend: else nothing shows that it is flat there."""
+BELOW = 0.2
+"""Share that must have fewer: else nothing shows that it rose before."""
 _MOST_BENDS = 60
 
 Outcome = Literal["reached", "not reached", "no rise"]
@@ -78,8 +80,9 @@ def saturation(
     values, drawn = resample(statistics, len(images_P), resamples=resamples, level=level, seed=seed)
     low, high = _ends(drawn["bend"], level)
     slope_low, slope_high = _ends(drawn["slope"], level)
+    rises = _ends(drawn["straight"], level)[0] > 0
     return Saturation(
-        outcome="no rise" if slope_low <= 0 else "reached" if np.isfinite(high) else "not reached",
+        outcome="no rise" if not rises else "reached" if np.isfinite(high) else "not reached",
         images=_or_none(values["bend"]),
         low=_or_none(low),
         high=_or_none(high),
@@ -94,7 +97,7 @@ def saturation(
     )
 
 
-_FITTED = ("bend", "slope", "plateau")
+_FITTED = ("bend", "slope", "plateau", "straight")
 
 
 class _BentLine:
@@ -104,15 +107,18 @@ class _BentLine:
         self.y_P = accuracy_P
         self.bends_B = np.append(_bends(images_P), np.inf)
         self.x_BP = np.log(np.minimum(images_P, self.bends_B[:, None]))
-        self._last: tuple[NDArray[np.floating] | None, tuple[Floats, Floats, Floats]] = (None, (np.zeros(0),) * 3)
+        self._last: tuple[NDArray[np.floating] | None, tuple[Floats, ...]] = (None, ())
 
-    def fit(self, weights_RP: NDArray[np.floating]) -> tuple[Floats, Floats, Floats]:
-        """Bend (infinite: never), slope in the logarithm, plateau; each [R]. Asked three times for the same weights, fits once."""
+    def fit(self, weights_RP: NDArray[np.floating]) -> tuple[Floats, ...]:
+        """Bend (infinite: never), slope in the logarithm, plateau, slope of the straight line; each [R].
+
+        Asked several times for the same weights, it fits once.
+        """
         if self._last[0] is not weights_RP:
             self._last = (weights_RP, self._fit(np.asarray(weights_RP, dtype=np.float64)))
         return self._last[1]
 
-    def _fit(self, w_RP: Floats) -> tuple[Floats, Floats, Floats]:
+    def _fit(self, w_RP: Floats) -> tuple[Floats, ...]:
         sum_R1 = w_RP.sum(axis=1, keepdims=True)
         mean_y_R1 = (w_RP @ self.y_P)[:, None] / sum_R1
         mean_x_RB = w_RP @ self.x_BP.T / sum_R1
@@ -126,15 +132,15 @@ class _BentLine:
         rows = np.arange(len(w_RP))
         slope_R = slope_RB[rows, best_R]
         plateau_R = mean_y_R1[:, 0] + slope_R * (self.x_BP.max(axis=1)[best_R] - mean_x_RB[rows, best_R])
-        return self.bends_B[best_R], slope_R, plateau_R
+        return self.bends_B[best_R], slope_R, plateau_R, slope_RB[:, -1]
 
 
 def _bends(images_P: NDArray) -> Floats:
-    """Candidates: numbers of images that occur, the least one excepted, with enough species beyond; at most `_MOST_BENDS`."""
+    """Candidates: numbers of images that occur, with enough species below and beyond; at most `_MOST_BENDS`."""
     sorted_P = np.sort(images_P)
-    beyond = max(3, int(np.ceil(BEYOND * len(sorted_P))))
-    numbers = np.unique(sorted_P)[1:].astype(np.float64)
-    numbers = numbers[numbers < sorted_P[len(sorted_P) - beyond]]
+    beyond, below = (max(3, int(np.ceil(share * len(sorted_P)))) for share in (BEYOND, BELOW))
+    numbers = np.unique(sorted_P).astype(np.float64)
+    numbers = numbers[(numbers > sorted_P[below - 1]) & (numbers < sorted_P[len(sorted_P) - beyond])]
     if len(numbers) > _MOST_BENDS:
         numbers = np.unique(numbers[np.linspace(0, len(numbers) - 1, _MOST_BENDS).round().astype(np.int64)])
     return numbers

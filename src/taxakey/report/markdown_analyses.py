@@ -69,7 +69,8 @@ def _families(found: Analyses) -> list[str]:
 
 def _ranked(rows: Sequence[TaxonFigure]) -> str:
     cells = [
-        [escape(row.name), f"{row.species:,}", f"{row.observations:,}", _with_error(row.top_1, row.standard_error)] for row in rows
+        [escape(row.name), f"{row.species:,}", f"{row.observations:,}", _with_error(row.top_1, row.standard_error)]
+        for row in rows
     ]
     return table(["Family", "Species", "Observations", "Top-1"], cells)
 
@@ -128,8 +129,8 @@ def _costs(report: Report) -> list[str]:
         rows.append([report.definitions[name].title, said])
     return [
         "## Poisonous species",
-        f"{found.poisonous_species:,} species of the model are marked poisonous, {found.poisonous_observations:,} observations are "
-        "of one.",
+        f"{found.poisonous_species:,} species of the model are marked poisonous, {found.poisonous_observations:,} observations "
+        "are of one.",
         table(["Of the first answers", "Figure"], rows),
     ]
 

@@ -11,6 +11,8 @@ from taxakey.metrics.variance import VarianceAnalysis
 from taxakey.report.wording import counted, percent, span, with_span
 
 _SIGNIFICANT = 0.05
+_FEW_SPECIES = 3
+"""In a bin: fewer say nothing of others, however sure their own figure is."""
 _FEW = 30
 """Observations below which the summary begins with a warning."""
 
@@ -63,7 +65,7 @@ def _higher_ranks(report: Report) -> Iterator[str]:
                 more = "more" if difference.value > 0 else "less"
                 yield f"The {coarser} was right for {share}: {points(difference)} {more} often than the {finer}."
             else:
-                yield f"The {coarser} was right for {share}; that it is known more often than the {finer} can't be told from chance."
+                yield f"The {coarser} was right for {share}; whether more often than the {finer}, chance doesn't let us tell."
 
 
 def promise(report: Report) -> str:
@@ -74,8 +76,8 @@ def promise(report: Report) -> str:
             "On average the probabilities promise neither more nor less than they keep, as far as these observations can tell "
             f"({signed(found)})."
         )
-    how = "too sure of itself" if found.value > 0 else "less sure of itself than it might be"
-    return f"The model is {how}: on average its first answers promise {points(found)} {'more' if found.value > 0 else 'less'} than they keep."
+    how, more = ("too sure of itself", "more") if found.value > 0 else ("less sure of itself than it might be", "less")
+    return f"The model is {how}: on average its first answers promise {points(found)} {more} than they keep."
 
 
 def _rare(report: Report, found: Rarity) -> Iterator[str]:
@@ -91,7 +93,8 @@ def _rare(report: Report, found: Rarity) -> Iterator[str]:
             yield f"{text}: {points(difference)} {'more' if difference.value > 0 else 'less'} for the former."
         else:
             yield f"{text}; the difference can't be told from chance."
-    if (gap := report.analyses.differences.get("gap_80_90_minus_5_10")) is not None:
+    gap, species = report.analyses.differences.get("gap_80_90_minus_5_10"), {each.low: each.species for each in found.tens}
+    if gap is not None and min(species[5], species[80]) >= _FEW_SPECIES:
         told = "" if gap.supported else ", which chance alone may explain"
         yield f"From 5–9 to 80–89 training photographs top-1 changes by {signed(gap)}{told}."
     yield saturation(found)
@@ -105,7 +108,7 @@ def saturation(found: Rarity) -> str:
     if point.outcome == "no rise":
         return (
             "Within the numbers of training photographs seen here, no rise of top-1 with more of them can be told from chance "
-            f"({point.per_doubling_low * 100:+.1f} to {point.per_doubling_high * 100:+.1f} points per doubling)."
+            f"({point.species:,} species with up to {point.most_images:,})."
         )
     rise = (
         f"Twice as many training photographs bring {point.per_doubling * 100:.1f} points of top-1 "
@@ -117,19 +120,19 @@ def saturation(found: Rarity) -> str:
             f"(the species have up to {point.most_images:,})."
         )
     return (
-        f"{rise} up to about {point.images:,.0f} (between {point.low:,.0f} and {point.high:,.0f}); beyond, no further gain shows, "
-        f"and top-1 stands at about {percent(min(max(point.plateau, 0), 1))}."
+        f"{rise} up to about {point.images:,.0f} (between {point.low:,.0f} and {point.high:,.0f}); beyond, no further gain "
+        f"shows, and top-1 stands at about {percent(min(max(point.plateau, 0), 1))}."
     )
 
 
 def families(found: VarianceAnalysis, one: str, many: str) -> str:
     """Whether it matters to which family a species belongs."""
-    p_value = "below 0.001" if found.p_value < 0.001 else f"{found.p_value:.2g}"
-    tested = f"F({found.degrees_between}, {found.degrees_within}) = {found.f:.2f}, p {p_value if found.p_value < 0.001 else '= ' + p_value}"
+    p_value = "below 0.001" if found.p_value < 0.001 else f"= {found.p_value:.2g}"
+    tested = f"F({found.degrees_between}, {found.degrees_within}) = {found.f:.2f}, p {p_value}"
     if found.p_value >= _SIGNIFICANT:
         return (
-            f"That some {many} are named better than others can't be told from chance ({tested}; {counted(found.values, 'species', 'species')}"
-            f" of {counted(found.groups, one, many)})."
+            f"That some {many} are named better than others can't be told from chance ({tested}; "
+            f"{counted(found.values, 'species', 'species')} of {counted(found.groups, one, many)})."
         )
     share = max(found.omega_squared, 0)
     return (
@@ -144,7 +147,9 @@ def _errors(found: ErrorDistance) -> str:
     near = [f"{percent(step.share)} named {said[step.rank]}" for step in found.steps if step.rank in said]
     if not near:
         return f"{counted(found.errors, 'answer was', 'answers were')} wrong."
-    return f"Of {counted(found.errors, 'wrong answer')} {' and '.join(near)}; the others lie further off."
+    others = sum(step.errors for step in found.steps if step.rank not in said)
+    further = "; the others lie further off" if others else ""
+    return f"Of {counted(found.errors, 'wrong answer')} {' and '.join(near)}{further}."
 
 
 def groups(found: Grouping) -> str:
@@ -176,7 +181,5 @@ def points(difference: Difference) -> str:
 
 def signed(difference: Difference) -> str:
     """`+1.2 points (−0.3 to +2.7)`."""
-    value, low, high = (
-        f"{share * 100:+.1f}".replace("-", "−") for share in (difference.value, difference.low, difference.high)
-    )
+    value, low, high = (f"{share * 100:+.1f}".replace("-", "−") for share in (difference.value, difference.low, difference.high))
     return f"{value} points ({low} to {high})"
