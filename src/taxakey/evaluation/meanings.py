@@ -6,12 +6,13 @@ species, ŷ the first answer, p a probability, [·] 1 where true and 0 where not
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from taxakey.metrics.saturation import BELOW, BEYOND, LEAST_SPECIES
 
 
-class Definition(NamedTuple):
+@dataclass(frozen=True)
+class Definition:
     """A figure's name for people, its meaning, how it is computed, and who defined it so."""
 
     title: str
@@ -268,8 +269,8 @@ def how_intervals_were_made(resamples: int, level: float, seed: int) -> str:
     return (
         f"The ranges are {middle} bootstrap intervals: {resamples:,} times as many observations as there are were drawn from "
         f"them with replacement (seed {seed}) and every figure was computed again; the range holds the middle {middle} of the "
-        "results. For macro F1 it is moved onto the figure, because the F1 of rare species comes out too low in such draws. Where a "
-        "figure is 0 or 100\u00a0% the range shrinks to it, though as many as 3 in n further observations may still come out "
+        "results. For macro F1 it is moved onto the figure, because the F1 of rare species comes out too low in such draws. Where "
+        "a figure is 0 or 100\u00a0% the range shrinks to it, though as many as 3 in n further observations may still come out "
         "otherwise. The ranges say how much chance lies in the choice of the observations, not how the model would do on "
         "photographs of another kind."
     )

@@ -71,7 +71,8 @@ def _outside(sources: Sources, species: Labelled) -> dict[str, tuple[str, str]]:
 
 def variances(species: Labelled, above: dict[str, Parents]) -> dict[str, VarianceAnalysis]:
     """One-way analyses of the species' top-1 over families and over genera, where there is anything to analyse."""
-    table, found = per_class(species.label_O, species.predicted_O), {}
+    table = per_class(species.label_O, species.predicted_O)
+    found: dict[str, VarianceAnalysis] = {}
     for rank in ("family", "genus"):
         if rank in above:
             try:

@@ -6,6 +6,7 @@ Shapes: O observations, N rows (of an observation there may be several), R resam
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,8 +39,8 @@ def shares_by_group(
     sums = _Sums(numerator_N, denominator_N, group_N, groups, observation_N)
     numbers = range(groups)
     return GroupShares(
-        tuple(lambda weights_RO, g=g: sums.share(weights_RO, g, inside=True) for g in numbers),
-        tuple(lambda weights_RO, g=g: sums.share(weights_RO, g, inside=False) for g in numbers),
+        tuple(partial(sums.share, group=group, inside=True) for group in numbers),
+        tuple(partial(sums.share, group=group, inside=False) for group in numbers),
     )
 
 
@@ -55,7 +56,7 @@ class _Sums:
         self._asked: NDArray[np.floating] | None = None
         self._sums: tuple[Floats, ...] = ()
 
-    def share(self, weights_RO: NDArray[np.floating], group: int, *, inside: bool) -> Floats:
+    def share(self, weights_RO: NDArray[np.floating], *, group: int, inside: bool) -> Floats:
         if self._asked is not weights_RO:
             weights_RN = weights_RO if self.observation_N is None else weights_RO[:, self.observation_N]
             self._asked = weights_RO

@@ -42,8 +42,7 @@ def _sentences(report: Report) -> Iterator[str]:
             f"Of {counted(analyses.costs.poisonous_observations, 'observation')} of poisonous species {with_span(missed)} were "
             "taken for harmless ones: no answer of this model says that something may be eaten."
         )
-    for grouping in analyses.groupings:
-        yield groups(grouping)
+    yield from (groups(each) for each in analyses.groupings if len(each.groups) > 1)
 
 
 def _how_often(report: Report) -> str:
@@ -165,9 +164,8 @@ def groups(found: Grouping) -> str:
     if not sure:
         return f"No {found.by} can be told from all other {several} by how often its first name was right."
     named = "; ".join(f"{name} {signed(difference)}" for name, difference in sure)
-    verb = "differs" if len(sure) == 1 else "differ"
     return (
-        f"By {found.by} top-1 {verb} from that of all other {several} beyond chance for: {named}. "
+        f"By {found.by} top-1 differs from that of all other {several} beyond chance for: {named}. "
         "They hold different species, which may be the reason."
     )
 
