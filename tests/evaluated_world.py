@@ -179,8 +179,8 @@ class RichWorld:
 def make_rich_world(root: Path) -> RichWorld:
     """Thirty-two species, every fourth poisonous, with 2 to 90 training pictures; what is planted in the answers:
 
-    species with fewer than 8 training pictures are right in half of the cases, others in ten of twelve; photographs from institution
-    "B" are wrong twice as often; a wrong answer is another species of the genus in one case of two, else of another family.
+    rare species (fewer than 8 training pictures) are wrong in a third of the cases, others in a ninth; from institution "B" twice
+    as often; a wrong answer is another species of the genus in one case of two, else of another family.
     """
     world = RichWorld(root / "dataset", root / "predictions", root / "validation")
     build(_rich_records(root), world.dataset, BuildOptions(longest_edge=32), workers=1)

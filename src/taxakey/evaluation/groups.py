@@ -105,7 +105,8 @@ def _named(by: str, column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int6
         month_I = pc.fill_null(column, 0).to_numpy().astype(np.int64) - 1
         return list(MONTHS), np.where((month_I >= 0) & (month_I < len(MONTHS)), month_I, -1)
     codes_I, names = codes_of(column)
-    return names, codes_I
+    place = np.append(np.argsort(np.argsort(np.array(names, dtype=object))), -1)  # by name, whatever came first
+    return sorted(names), place[codes_I]
 
 
 def _agreed(group_I: NDArray[np.int64], observation_I: NDArray[np.int64], observations: int) -> NDArray[np.int64]:
