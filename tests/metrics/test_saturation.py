@@ -38,6 +38,13 @@ def test_a_line_that_goes_on_rising_isnt_said_to_saturate() -> None:
     assert reached <= 2
 
 
+def test_no_gain_is_told_from_less_than_a_doubling() -> None:
+    """One species with 4 photographs that is never named and many with 5 or more: the step isn't 1 / log2(5/4) a doubling."""
+    images = np.array([4] + [5] * 10 + [10] * 10 + [20] * 10 + [40] * 10)
+    accuracy = np.append(0.0, np.full(40, 0.8)) + np.random.default_rng(0).normal(0, 0.02, 41)
+    assert abs(saturation(accuracy, images, resamples=50).per_doubling) < 0.3
+
+
 def test_noise_doesnt_rise() -> None:
     outcomes = []
     for seed in range(8):
@@ -56,8 +63,9 @@ def test_each_candidate_is_an_ordinary_weighted_fit() -> None:
         slope, start = np.polyfit(x, accuracy, 1, w=np.sqrt(weights))
         left = float((weights * (accuracy - start - slope * x) ** 2).sum())
         best = min(best, (left, bend, slope, start + slope * x.max()))
-    bend, slope, plateau = line.fit(weights[None, :])
+    bend, slope, plateau, straight = line.fit(weights[None, :])
     assert (bend[0], slope[0], plateau[0]) == pytest.approx(best[1:])
+    assert straight[0] == pytest.approx(np.polyfit(np.log(images), accuracy, 1, w=np.sqrt(weights))[0])
 
 
 def test_order_of_species_and_species_without_a_photograph_change_nothing() -> None:

@@ -41,7 +41,8 @@ def bare(report: Report) -> Report:
     """As it is where neither dataset nor run can be had."""
     return dataclasses.replace(
         report,
-        analyses=dataclasses.replace(report.analyses, rarity=None), by_train_images=(), curves=(), thumbnails={}, single_photographs=None,
+        analyses=dataclasses.replace(report.analyses, rarity=None),
+        by_train_images=(), curves=(), thumbnails={}, single_photographs=None,
         calibration=dataclasses.replace(report.calibration, unsure=None),
         species=tuple(dataclasses.replace(row, train_images=None) for row in report.species),
     )  # fmt: skip

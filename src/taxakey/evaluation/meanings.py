@@ -152,8 +152,9 @@ OTHERS = {
     ),
     "per_doubling": Definition(
         "Gain per doubling",
-        "By how much top-1 rises when a species has twice as many training photographs, below the saturation point.",
-        "b·log 2 of the same line",
+        "By how much top-1 rises when a species has twice as many training photographs: below the saturation point where there "
+        "is one.",
+        "b·log 2 of the same line, or of a straight one where no saturation is reached",
         "Muggeo 2003",
     ),
     "images_by_percent": Definition(
@@ -269,8 +270,8 @@ def how_intervals_were_made(resamples: int, level: float, seed: int) -> str:
     return (
         f"The ranges are {middle} bootstrap intervals: {resamples:,} times as many observations as there are were drawn from "
         f"them with replacement (seed {seed}) and every figure was computed again; the range holds the middle {middle} of the "
-        "results. For macro F1 it is moved onto the figure, because the F1 of rare species comes out too low in such draws. Where "
-        "a figure is 0 or 100\u00a0% the range shrinks to it, though as many as 3 in n further observations may still come out "
-        "otherwise. The ranges say how much chance lies in the choice of the observations, not how the model would do on "
+        "results. For macro F1 it is moved onto the figure, because the F1 of rare species comes out too low in such draws. "
+        "Where a figure is 0 or 100\u00a0% the range shrinks to it, though as many as 3 in n further observations may still come "
+        "out otherwise. The ranges say how much chance lies in the choice of the observations, not how the model would do on "
         "photographs of another kind."
     )

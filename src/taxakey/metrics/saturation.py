@@ -45,7 +45,7 @@ class Saturation:
     low: float | None
     high: float | None
     per_doubling: float
-    """By how much accuracy rises when the number of images doubles, up to the bend."""
+    """By how much accuracy rises when the number of images doubles: up to the bend if it is reached, else of the straight line."""
     per_doubling_low: float
     per_doubling_high: float
     plateau: float
@@ -79,14 +79,15 @@ def saturation(
     statistics = {name: lambda weights_RP, column=column: line.fit(weights_RP)[column] for column, name in enumerate(_FITTED)}
     values, drawn = resample(statistics, len(images_P), resamples=resamples, level=level, seed=seed)
     low, high = _ends(drawn["bend"], level)
-    slope_low, slope_high = _ends(drawn["slope"], level)
-    rises = _ends(drawn["straight"], level)[0] > 0
+    rises, reached = _ends(drawn["straight"], level)[0] > 0, bool(np.isfinite(high))
+    which = "slope" if reached else "straight"
+    slope_low, slope_high = _ends(drawn[which], level)
     return Saturation(
-        outcome="no rise" if not rises else "reached" if np.isfinite(high) else "not reached",
+        outcome="no rise" if not rises else "reached" if reached else "not reached",
         images=_or_none(values["bend"]),
         low=_or_none(low),
         high=_or_none(high),
-        per_doubling=values["slope"] * math.log(2),
+        per_doubling=values[which] * math.log(2),
         per_doubling_low=slope_low * math.log(2),
         per_doubling_high=slope_high * math.log(2),
         plateau=values["plateau"],
@@ -136,11 +137,13 @@ class _BentLine:
 
 
 def _bends(images_P: NDArray) -> Floats:
-    """Candidates: numbers of images that occur, with enough species below and beyond; at most `_MOST_BENDS`."""
+    """Candidates: numbers of images that occur, twice the least or more, with enough species on either side; not too many."""
     sorted_P = np.sort(images_P)
     beyond, below = (max(3, int(np.ceil(share * len(sorted_P)))) for share in (BEYOND, BELOW))
     numbers = np.unique(sorted_P).astype(np.float64)
-    numbers = numbers[(numbers > sorted_P[below - 1]) & (numbers < sorted_P[len(sorted_P) - beyond])]
+    numbers = numbers[
+        (numbers >= 2 * sorted_P[0]) & (numbers > sorted_P[below - 1]) & (numbers < sorted_P[len(sorted_P) - beyond])
+    ]
     if len(numbers) > _MOST_BENDS:
         numbers = np.unique(numbers[np.linspace(0, len(numbers) - 1, _MOST_BENDS).round().astype(np.int64)])
     return numbers
