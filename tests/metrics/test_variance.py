@@ -28,11 +28,11 @@ def test_f_and_p_as_in_scipy(seed: int, groups: int) -> None:
 
 def test_effect_sizes_as_in_statsmodels() -> None:
     statsmodels = pytest.importorskip("statsmodels.api", reason="install statsmodels: pip install 'taxakey[dev]'")
-    formula = pytest.importorskip("statsmodels.formula.api")
+    formula, pandas = pytest.importorskip("statsmodels.formula.api"), pytest.importorskip("pandas")
     generator = np.random.default_rng(3)
     family = np.repeat(["a", "b", "c", "d"], [3, 9, 1, 14])
     top_1 = np.clip(generator.normal(0.6, 0.2, 27) + 0.25 * (family == "b"), 0, 1)
-    table = statsmodels.stats.anova_lm(formula.ols("y ~ C(g)", {"y": top_1, "g": family}).fit())
+    table = statsmodels.stats.anova_lm(formula.ols("y ~ C(g)", pandas.DataFrame({"y": top_1, "g": family})).fit())
     between, within = table["sum_sq"]
     noise = table["mean_sq"].iloc[1]
     found = one_way(top_1, np.unique(family, return_inverse=True)[1])

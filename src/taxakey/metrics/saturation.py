@@ -45,7 +45,7 @@ class Saturation:
     low: float | None
     high: float | None
     per_doubling: float
-    """By how much accuracy rises when the number of images doubles: up to the bend if it is reached, else of the straight line."""
+    """By how much accuracy rises when the number of images doubles: up to the bend if that is reached, else straight on."""
     per_doubling_low: float
     per_doubling_high: float
     plateau: float
