@@ -158,3 +158,95 @@ def picture_size(data: bytes) -> tuple[int, int]:
     """Width and height of an encoded picture."""
     with Image.open(io.BytesIO(data)) as image:
         return image.size
+
+
+# ---- a world with everything that a report can ask for ----
+
+RICH_FAMILIES, RICH_GENERA, RICH_SPECIES = 4, 8, 32
+RICH_OBSERVATIONS = 12
+"""Of each species; every third has two pictures."""
+
+
+@dataclass(frozen=True)
+class RichWorld:
+    """Folders of a dataset with institutions, organs and months, and of predictions for its two parts."""
+
+    dataset: Path
+    predictions: Path
+    validation: Path
+
+
+def make_rich_world(root: Path) -> RichWorld:
+    """Thirty-two species, every fourth poisonous, with 2 to 90 training pictures; what is planted in the answers:
+
+    rare species (fewer than 8 training pictures) are wrong in a third of the cases, others in a ninth; from institution "B" twice
+    as often; a wrong answer is another species of the genus in one case of two, else of another family.
+    """
+    world = RichWorld(root / "dataset", root / "predictions", root / "validation")
+    build(_rich_records(root), world.dataset, BuildOptions(longest_edge=32), workers=1)
+    for part, out in (("test", world.predictions), ("validation", world.validation)):
+        _rich_predictions(world, part, out)
+    return world
+
+
+def rich_species() -> list[tuple[str, str, str, int]]:
+    """Name, genus, family and number of training pictures of each species."""
+    rows = []
+    for number in range(RICH_SPECIES):
+        genus = f"Genus{number * RICH_GENERA // RICH_SPECIES}"
+        family = f"Family{number * RICH_FAMILIES // RICH_SPECIES}aceae"
+        rows.append((f"{genus} species{number:02d}", genus, family, 2 + number * 7 % 32 * (3 if number % 9 == 0 else 1)))
+    return rows
+
+
+def _rich_records(root: Path) -> Path:
+    (root / "pictures").mkdir(parents=True)
+    paths = [root / "pictures" / f"{colour}.png" for colour in ("green", "red")]
+    for path in paths:
+        Image.new("RGB", (32, 32), path.stem).save(path)
+    rows = []
+    for number, (name, genus, family, training) in enumerate(rich_species()):
+        for split, count in (("train", training), ("validation", 2), ("test", RICH_OBSERVATIONS)):
+            for observation in range(count):
+                for picture in range(2 if split == "test" and observation % 3 == 0 else 1):
+                    rows.append(
+                        {
+                            "occurrenceID": f"{split}/{number}/{observation}",
+                            "image_id": f"{split}_{number}_{observation}_{picture}",
+                            "path": str(paths[picture]), "scientificName": name, "genus": genus, "family": family, "split": split,
+                            "order": "Plantales", "poisonous": number % 4 == 0, "institutionCode": "AB"[observation % 2],
+                            "organ": ("leaf", "flower")[picture], "month": 5 + observation % 3,
+                        }
+                    )  # fmt: skip
+    Observations.from_table(pa.Table.from_pylist(rows)).write(root / "records", artifacts.Plan("records"))
+    return root / "records"
+
+
+def _rich_predictions(world: RichWorld, part: str, out: Path) -> None:
+    dataset = Dataset.open(world.dataset)
+    rows, taxonomy = dataset.part(part), dataset.taxonomy
+    counts, generator = dataset.train_counts(), np.random.default_rng(0)
+    ids, first, observation_I, images_O = np.unique(
+        rows.observation_ids, return_index=True, return_inverse=True, return_counts=True
+    )
+    institutions = rows.table["institutionCode"].to_pylist()
+    scores_OC = np.full((len(ids), len(taxonomy)), 0.3 / (len(taxonomy) - 2))
+    for observation, row in enumerate(first):
+        true = int(rows.class_index[row])
+        wrong = (1 / 2 if counts[true] < 8 else 1 / 6) * (1 if institutions[row] == "A" else 2)
+        other = true ^ 1 if generator.random() < 0.5 else (true + 16) % len(taxonomy)
+        answer, second = (other, true) if generator.random() < wrong * 2 / 3 else (true, other)
+        scores_OC[observation, [answer, second]] = 0.5, 0.2
+    truth = rows.truth()
+    names_O = Truth(*([names[row] for row in first] for names in (truth.species, truth.genus, truth.family)))
+    plan = artifacts.Plan("predictions", {}, {"part": part, "dataset": str(world.dataset), "model": "/nowhere/model"})
+    artifacts.start(out, plan)
+    Predictions.from_probabilities(
+        scores_OC, taxonomy, observation_ids=ids.tolist(), images=images_O.tolist(), truth=names_O
+    ).write(out / "observations.parquet")
+    Predictions.from_probabilities(
+        scores_OC[observation_I], taxonomy, observation_ids=rows.observation_ids, image_ids=rows.image_ids, truth=truth,
+        level="image",
+    ).write(out / "images.parquet")  # fmt: skip
+    artifacts.write_parquet(out / "taxonomy.parquet", taxonomy.table)
+    artifacts.finish(out, plan, counts={}, taxonomy=taxonomy.fingerprint)

@@ -27,7 +27,7 @@ from taxakey.errors import ArtifactError, BadInput, MissingArtifact, PlanMismatc
 FORMAT_VERSION = 1
 _PACKAGES = (
     "duckdb", "imagehash", "lightning", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pyarrow", "pyspark",
-    "rapidocr", "simplejpeg", "timm", "torch",
+    "rapidocr", "scipy", "simplejpeg", "timm", "torch",
 )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def finish(
         seed=plan.seed,
         counts=dict(counts),
         taxonomy=taxonomy,
-        packages=_package_versions(),
+        packages=package_versions(),
         taxakey=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=notes,
@@ -215,7 +215,8 @@ def kind_of(folder: Path | str) -> str | None:
     return content.get("kind") if isinstance(content, dict) else None
 
 
-def _package_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Of the packages that may change a result, those that are installed."""
     versions = {}
     for name in _PACKAGES:
         try:

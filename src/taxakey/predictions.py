@@ -150,6 +150,13 @@ class Predictions:
         """A column of strings [O]."""
         return self.table.column(column).to_pylist()
 
+    def _first(self, answers: int) -> Predictions:
+        table = self.table
+        for name in [f"{rank}_{kind}" for rank in RANKS for kind in ("index", "probability")]:
+            first_Ok = np.ascontiguousarray(self._lists(name)[:, :answers])
+            table = table.set_column(table.column_names.index(name), name, _fixed_lists(first_Ok))
+        return Predictions(table, self.taxonomy_fingerprint, self.level)
+
     def _lists(self, column: str) -> NDArray:
         array = self.table.column(column).combine_chunks()
         flat = array.flatten().to_numpy(zero_copy_only=False)
@@ -164,10 +171,16 @@ class Predictions:
         write_parquet(path, table, row_group_size=_ROWS_IN_A_GROUP)
 
     @classmethod
-    def read(cls, path: Path | str) -> Predictions:
-        """Read what `write` wrote."""
+    def read(cls, path: Path | str, *, answers: int | None = None) -> Predictions:
+        """Read what `write` wrote; only the first so many answers of each row, where so many are enough.
+
+        With five of them a million rows of a hundred answers take a tenth of the memory: the file is read in portions.
+        """
         facts = _facts(path)
-        return cls(pq.read_table(path), *facts)
+        if answers is None:
+            return cls(pq.read_table(path), *facts)
+        portions = [portion._first(answers) for portion in cls.portions(path)]
+        return cls.concat(portions) if portions else cls(pq.read_table(path), *facts)
 
     @classmethod
     def portions(cls, path: Path | str, *, rows: int = _ROWS_IN_A_GROUP) -> Iterator[Predictions]:

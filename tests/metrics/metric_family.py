@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from taxakey.errors import BadInput
 from taxakey.metrics import accuracy, average_k, bins, costs, detection, long_tail, ranking, taxonomic
 from taxakey.metrics.calibration_error import brier, expected_calibration_error, negative_log_likelihood
+from taxakey.metrics.confusion import confusions
+from taxakey.metrics.variance import one_way
 from taxakey.predictions import rank_of, top_k
 
 CLASSES = 6
@@ -77,6 +79,22 @@ def _bin(a: Answers, bin_L: np.ndarray) -> float:
     return sum((1 + each.bin) * (each.mean + each.classes) + (each.standard_error or 0) for each in figures)
 
 
+def _pairs(a: Answers) -> float:
+    """Shares of all confused pairs, by their place in the list."""
+    found = confusions(a.true_O, a.predicted_O)
+    return float((found.count / found.observations / (1 + np.arange(len(found.count)))).sum())
+
+
+def _variance(a: Answers) -> float:
+    """Of the classes' recall over genera; a number of its own where there is nothing to analyse."""
+    table = bins.per_class(a.true_O, a.predicted_O)
+    try:
+        found = one_way(table.recall, a.genus_L[table.label])
+    except BadInput:
+        return -9.0
+    return found.omega_squared + found.p_value
+
+
 BETWEEN_0_AND_1: dict[str, Callable[[Answers], float]] = {
     "top_1": lambda a: accuracy.top_k(a.rank_O, 1),
     "top_3": lambda a: accuracy.top_k(a.rank_O, 3),
@@ -110,6 +128,8 @@ OTHERS: dict[str, Callable[[Answers], float]] = {
     "fpr at 80 %": _sometimes(lambda a: detection.fpr_at_tpr(a.confidence_O, a.true_O < 4, 0.8)),
     "bins": lambda a: _bin(a, bins.bin_of(a.images_L, (0, 5, 10, 50))),
     "thirds": lambda a: _bin(a, bins.quantile_bin_of(a.images_L, 3)),
+    "omega squared of genera": lambda a: _variance(a),
+    "confused pairs": lambda a: _pairs(a),
     "classes above": lambda a: bins.classes_above(bins.per_class(a.true_O, a.predicted_O).recall, 0.5),
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -10,7 +12,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from evaluated_world import RUN_NOTE, World, make_world
+from evaluated_world import RUN_NOTE, World, make_rich_world, make_world
+from plotly.offline import get_plotlyjs
 
 from taxakey import artifacts
 from taxakey.errors import PlanMismatch
@@ -18,7 +21,8 @@ from taxakey.evaluation import Report, evaluate
 from taxakey.metrics.intervals import Interval
 from taxakey.report import plots, wording
 from taxakey.report.html import to_html
-from taxakey.report.markdown import escape, to_markdown
+from taxakey.report.markdown import to_markdown
+from taxakey.report.tables import escape
 from taxakey.report.write import write_report
 
 
@@ -36,7 +40,9 @@ def report(world: World) -> Report:
 def bare(report: Report) -> Report:
     """As it is where neither dataset nor run can be had."""
     return dataclasses.replace(
-        report, by_train_images=(), curves=(), thumbnails={}, single_photographs=None,
+        report,
+        analyses=dataclasses.replace(report.analyses, rarity=None),
+        by_train_images=(), curves=(), thumbnails={}, single_photographs=None,
         calibration=dataclasses.replace(report.calibration, unsure=None),
         species=tuple(dataclasses.replace(row, train_images=None) for row in report.species),
     )  # fmt: skip
@@ -73,10 +79,19 @@ def test_the_page_is_whole_and_fetches_nothing(report: Report) -> None:
         for name in ("src", "href", "xlink:href", "action", "data", "poster"):
             assert (attributes.get(name) or "#").startswith(("#", "data:")), f"{tag} {name}={attributes[name]}"
         assert tag not in ("link", "iframe", "object", "base")
-    assert not re.search(r"url\((?!#)|@import", text)
+    library = str(get_plotlyjs())
+    assert text.count(library) == 1
+    own = text.replace(library, "")
+    assert not re.search(r"url\((?!#)|@import", own)
+    # What plotly's script might ask for, the policy forbids: only the two scripts of the page run, and no address is open.
+    policy = next(attributes["content"] or "" for tag, attributes in page.tags if attributes.get("http-equiv"))
+    assert policy.startswith("default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'sha256-")
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert sorted(re.findall(r"'sha256-([^']+)'", policy)) == sorted(digests)
     # Addresses occur only as names of XML namespaces, and in matplotlib's document type nowhere.
-    assert set(re.findall(r"https?://[^\s\"'<]+", text)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-    assert len(text) < 3_000_000
+    assert set(re.findall(r"https?://[^\s\"'<]+", own)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert len(own) < 3_000_000
 
 
 def test_every_picture_says_what_it_shows(report: Report) -> None:
@@ -88,7 +103,7 @@ def test_every_picture_says_what_it_shows(report: Report) -> None:
     assert all((attributes["alt"] or "").startswith(("Photograph of ", "Training photograph of ")) for attributes in pictures)
     assert all((attributes["src"] or "").startswith("data:image/jpeg;base64,") for attributes in pictures)
     drawings = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(drawings) == 5
+    assert len(drawings) == 7
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
 
 
@@ -101,7 +116,8 @@ def test_ids_are_unique_and_links_lead_to_them(report: Report, bare: Report) -> 
         assert len(ids) == len(set(ids))
         links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
         assert {(link or "").removeprefix("#") for link in links} <= set(ids)
-        assert len(links) == (8 if each is report else 6)
+        sections = [link for link in links if not (link or "").startswith("#def-")]
+        assert len(sections) == (11 if each is report else 9)
 
 
 def test_names_cant_break_out_of_the_page(report: Report) -> None:
@@ -159,7 +175,7 @@ def test_what_cant_be_had_leaves_no_gap(bare: Report) -> None:
 
 def test_species_are_italic_everywhere(report: Report) -> None:
     text, markdown = to_html(report), to_markdown(report)
-    body = re.sub(r"<svg.*?</svg>|alt=\"[^\"]*\"", "", text, flags=re.DOTALL)
+    body = re.sub(r"<svg.*?</svg>|alt=\"[^\"]*\"|<script.*?</script>", "", text, flags=re.DOTALL)
     for row in report.species:
         assert body.count(row.scientific_name) == body.count(f'<i class="taxon">{row.scientific_name}</i>') > 0
         assert f"*{row.scientific_name}*" in markdown
@@ -167,7 +183,7 @@ def test_species_are_italic_everywhere(report: Report) -> None:
 
 def test_markdown_tables_are_even(report: Report) -> None:
     tables = re.findall(r"(?:^\|.*\n)+", to_markdown(report), flags=re.MULTILINE)
-    assert len(tables) == 4
+    assert len(tables) == 11
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
 
@@ -199,6 +215,75 @@ def test_a_plot_of_very_many_species_stays_small(report: Report) -> None:
     row = report.species[0]
     rows = tuple(dataclasses.replace(row, train_images=1 + number % 300, top_1=number % 7 / 6) for number in range(5000))
     assert len(plots.train_images(dataclasses.replace(report, species=rows))) < 200_000
+
+
+# ---- every figure can be traced ----
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    world = make_rich_world(tmp_path_factory.mktemp("rich"))
+    return evaluate(world.predictions, validation_folder=world.validation, resamples=50)
+
+
+class Columns(HTMLParser):
+    """Whether each head of a column of numbers, and each figure of the headline, leads to a definition."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.untraced: list[str] = []
+        self.traced = 0
+        self.waiting: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        if (tag == "th" and found.get("class") == "number") or tag == "dt":
+            self.waiting = tag
+        elif self.waiting and ((found.get("href") or "").startswith("#def-") or found.get("data-figure")):
+            self.waiting, self.traced = None, self.traced + 1
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self.waiting:
+            self.untraced.append(str(self.getpos()))
+            self.waiting = None
+
+
+def test_every_column_of_numbers_leads_to_its_definition(report: Report, bare: Report, rich: Report) -> None:
+    for each in (report, bare, rich):
+        text = re.sub(r"<dl class=\"(meanings|definitions)\">.*?</dl>", "", to_html(each), flags=re.DOTALL)
+        found = Columns(text)
+        assert found.untraced == []
+        assert found.traced > 15
+    rich_text = to_html(rich)
+    defined = set(re.findall(r'<div id="def-(\w+)">', rich_text))
+    asked = set(re.findall(r'(?:href="#def-|data-figure=")(\w+)"', rich_text))
+    assert asked == defined <= set(rich.definitions)
+    assert {"omega_squared", "saturation", "track4", "macro_average_k", "holm", "taxonomic_distance"} <= defined
+    assert "track4" not in re.findall(r'<div id="def-(\w+)">', to_html(report)), "nothing is poisonous here"
+
+
+def test_every_definition_says_how_it_is_computed(report: Report) -> None:
+    for name, meant in report.definitions.items():
+        assert meant.title, name
+        assert meant.meaning.endswith((".", ")")), name
+        assert meant.formula, name
+
+
+def test_the_rich_page_is_well_formed_and_tells_all(rich: Report) -> None:
+    page, markdown = Page(to_html(rich)), to_markdown(rich)
+    assert page.open == []
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    assert {"short", "families", "groups", "poisonous", "definitions", "species-plot", "species-points"} <= ids
+    for title in (
+        "Families and genera",
+        "Where and when the photographs were made",
+        "Poisonous species",
+        "Answers of several species",
+    ):
+        assert f"## {title}\n" in markdown
+    for table in re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
 
 
 # ---- words ----

@@ -46,3 +46,31 @@ def test_the_table_of_species_is_sorted_and_searched(page: playwright.Page) -> N
     assert first_cells(2) == ["Fagaceae"] * 4
     page.fill("#find", "")
     assert page.complaints == []
+
+
+def test_a_species_is_looked_up_in_the_plot(page: playwright.Page) -> None:
+    page.wait_for_selector("#species-plot[data-drawn=yes]")
+    plot = page.evaluate("document.getElementById('species-plot').data[0]")
+    at = next(number for number, text in enumerate(plot["text"]) if "Quercus robur" in text)
+    assert "12 training photographs<br>top-1 60 % of 5 observations" in plot["text"][at]
+    assert "&lt;Que&gt;" in plot["text"][at], "a vernacular name became markup"
+    page.evaluate(
+        "at => document.getElementById('species-plot').emit('plotly_click', {points: [{curveNumber: 0, pointNumber: at}]})", at
+    )
+    assert page.input_value("#find") == "Quercus robur"
+    assert page.locator("#all tbody tr:visible").count() >= 1
+    colours = page.evaluate("document.getElementById('species-plot').data[0].marker.color")
+    assert len({colour for number, colour in enumerate(colours) if number != at}) == 1
+    assert colours[at] not in colours[:at] + colours[at + 1 :]
+    page.fill("#find", "")
+    assert not page.locator("figure.lookup > svg").is_visible()
+    page.emulate_media(media="print")
+    assert page.locator("figure.lookup > svg").is_visible()
+    page.emulate_media(media="screen")
+    assert page.complaints == []
+
+
+def test_a_figure_leads_to_its_definition(page: playwright.Page) -> None:
+    page.locator("header a.def").first.click()
+    assert page.evaluate("location.hash") == "#def-top_1"
+    assert page.locator("#def-top_1").is_visible()

@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from taxakey.evaluation.analyses import Analyses, counts_label
+from taxakey.evaluation.meanings import Definition
 from taxakey.metrics.calibration_error import ReliabilityPoint
 from taxakey.metrics.intervals import Interval
+
+FORMAT = 2
+"""Of `report.json`; rises when a key goes or changes its meaning. The keys are in docs/report.md."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,7 @@ class TrainImagesBin:
 
     @property
     def label(self) -> str:
-        if self.high is None:
-            return f"{self.low}+"
-        return str(self.low) if self.low == self.high else f"{self.low}–{self.high}"
+        return counts_label(self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ class SourceFacts:
     recipe: Mapping[str, Any]
     counts: Mapping[str, int]
     packages: Mapping[str, str]
+    digest: str
+    """SHA-256 of its manifest."""
 
 
 @dataclass(frozen=True)
@@ -170,11 +175,17 @@ class Report:
     confused: tuple[ConfusedPair, ...]
     examples: Examples
     species: tuple[SpeciesRow, ...]
+    analyses: Analyses
     sources: tuple[SourceFacts, ...]
-    meanings: Mapping[str, str]
+    definitions: Mapping[str, Definition]
+    """What each figure means, how it is computed, and where that comes from; see `meanings`."""
     intervals: str
     inputs: Mapping[str, str]
     settings: Mapping[str, float]
+    command: str
+    """What makes this report again, with the names of the folders in place of their paths."""
+    packages: Mapping[str, str]
+    """Versions behind the figures of this report itself; what the model was made with stands in `sources`."""
     thumbnails: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """image_id -> JPEG of the pictures that the report shows; not part of the JSON."""
 
@@ -182,4 +193,4 @@ class Report:
         """Plain JSON values, without the pictures."""
         values = asdict(self)
         del values["thumbnails"]
-        return values
+        return {"format": FORMAT, **values}

@@ -13,13 +13,13 @@ from PIL import Image, ImageOps
 from taxakey.dataset.reader import Part
 from taxakey.evaluation.content import Answer, ConfusedPair, Example, Examples
 from taxakey.evaluation.labels import Labelled, label
-from taxakey.evaluation.sources import Sources
+from taxakey.evaluation.sources import ANSWERS, Sources
+from taxakey.metrics.confusion import confusions
 
 PAIRS = 12
 EXAMPLES = 6
 """Of each kind."""
 
-ANSWERS = 5
 THUMBNAIL_EDGE = 220
 _QUALITY = 76  # about 8 kB a picture, so that a report with 42 of them stays below half a megabyte
 
@@ -27,24 +27,20 @@ _QUALITY = 76  # about 8 kB a picture, so that a report with 42 of them stays be
 def confused_pairs(sources: Sources, *, most: int = PAIRS) -> tuple[ConfusedPair, ...]:
     """Pairs true -> predicted at species by number of observations, then by share of the true species, then by name."""
     species = label(sources.observations, sources.taxonomy, "species")
-    wrong_O = np.flatnonzero(species.known_O & (species.label_O != species.predicted_O))
-    total_L = np.bincount(species.label_O[species.known_O], minlength=len(species.names))
-    key_O = species.label_O[wrong_O] * len(species.names) + species.predicted_O[wrong_O]
-    keys, counts = np.unique(key_O, return_counts=True)
-    true, predicted = np.divmod(keys, len(species.names))
-    # Names rise with the labels inside the model, so the key itself breaks the last ties by name.
-    order = np.lexsort((keys, -counts / total_L[true], -counts))[:most]
+    # Names rise with the labels inside the model, so that the labels break the last ties by name.
+    found = confusions(species.label_O, species.predicted_O)
     confidence_O, first_image, training = (
         sources.observations.probability("species")[:, 0],
         _first_images(sources),
         _first_training(sources),
     )
     pairs = []
-    for pair in order:
-        rows = wrong_O[key_O == keys[pair]]
+    for true, predicted, count, total in zip(
+        *(column[:most].tolist() for column in (found.true, found.predicted, found.count, found.observations)), strict=True
+    ):
+        rows = np.flatnonzero((species.label_O == true) & (species.predicted_O == predicted))
         worst = int(rows[np.argmax(confidence_O[rows])])
-        name, answer = species.names[true[pair]], species.names[predicted[pair]]
-        count, total = int(counts[pair]), int(total_L[true[pair]])
+        name, answer = species.names[true], species.names[predicted]
         pairs.append(
             ConfusedPair(
                 name,
@@ -52,17 +48,22 @@ def confused_pairs(sources: Sources, *, most: int = PAIRS) -> tuple[ConfusedPair
                 count,
                 total,
                 count / total,
-                _kinship(sources, worst, int(predicted[pair])),
-                image_id=first_image.get(str(sources.observations.strings("observation_id")[worst])),
+                _kinship(sources, worst, predicted),
+                image_id=first_image.get(_text(sources, "observation_id", worst)),
                 predicted_image_id=training.get(answer),
             )
         )
     return tuple(pairs)
 
 
+def _text(sources: Sources, column: str, row: int) -> str:
+    """One cell; as a list a column of a million rows takes a second each time."""
+    return str(sources.observations.table[column][row].as_py())
+
+
 def _kinship(sources: Sources, row: int, predicted: int) -> str:
     for rank in ("genus", "family"):
-        mine, theirs = sources.observations.strings(f"true_{rank}")[row], sources.taxonomy.column(rank)[predicted]
+        mine, theirs = sources.observations.table[f"true_{rank}"][row].as_py(), sources.taxonomy.column(rank)[predicted]
         if mine and mine == theirs:
             return f"same {rank}"
     return "other family" if mine and theirs else ""
@@ -96,12 +97,12 @@ def _example(sources: Sources, first_image: dict[str, str], row: int) -> Example
     vernacular = sources.taxonomy.column("vernacularName")
     index, probability = table.index("species")[row, :ANSWERS], table.probability("species")[row, :ANSWERS]
     true = int(table.true_index("species")[row])
-    observation = str(table.strings("observation_id")[row])
+    observation = _text(sources, "observation_id", row)
     return Example(
         observation_id=observation,
         image_id=first_image.get(observation),
         images=int(table.values("images")[row]),
-        true_name=str(table.strings("true_species")[row]),
+        true_name=_text(sources, "true_species", row),
         true_vernacular_name=vernacular[true] if true >= 0 else "",
         true_rank=int(table.true_rank("species")[row]),
         true_probability=float(table.true_probability("species")[row]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,9 @@ from taxakey.errors import BadInput, MissingArtifact
 from taxakey.evaluation.content import Epoch, SourceFacts
 from taxakey.predictions import Predictions
 from taxakey.taxonomy import Taxonomy
+
+ANSWERS = 5
+"""Answers of each row that a report shows or counts; ranks and sums were made from all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ def open_sources(
 
 
 def _predictions(file: Path, taxonomy: Taxonomy) -> Predictions:
-    predictions = Predictions.read(file)
+    predictions = Predictions.read(file, answers=ANSWERS)
     taxonomy.require_same(predictions.taxonomy_fingerprint, mine=file.parent / "taxonomy.parquet", theirs=file)
     return predictions
 
@@ -143,6 +147,17 @@ def _name(folder: Path) -> str:
     return folder.resolve().name
 
 
+def command_of(sources: Sources, validation: Path | str | None, *, resamples: int, seed: int) -> str:
+    """The command that makes the report again, where folders of these names lie side by side; every option is said."""
+    words = ["taxakey", "evaluate", _name(sources.folder), "REPORT"]
+    for facts in sources.facts:
+        if facts.kind in ("dataset", "run"):
+            words += [f"--{facts.kind}", facts.name]
+    if validation is not None:
+        words += ["--validation", _name(Path(validation))]
+    return shlex.join([*words, "--resamples", str(resamples), "--seed", str(seed)])
+
+
 def _facts(kind: str, folder: Path, manifest: Manifest) -> SourceFacts:
     return SourceFacts(
         kind=kind,
@@ -154,6 +169,7 @@ def _facts(kind: str, folder: Path, manifest: Manifest) -> SourceFacts:
         recipe=_without_paths(manifest.recipe),
         counts=dict(manifest.counts),
         packages=dict(manifest.packages),
+        digest=hash_of(folder),
     )
 
 

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from taxakey.artifacts import write_json, write_text
 from taxakey.frontier.points import COSTS, FIGURES, Limits, Point, as_json, best, non_dominated
 from taxakey.metrics.intervals import Interval
-from taxakey.report.markdown import escape, table
 from taxakey.report.plots import BLUE, GREY, STYLE
+from taxakey.report.tables import escape, table
 
 _PLOTTED = ("bytes", "multiply_adds", "pictures_per_second")
 

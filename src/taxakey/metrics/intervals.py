@@ -145,7 +145,7 @@ def class_mean_of(values_O: ArrayLike, labels_O: Integers) -> Statistic:
     >>> float(class_mean_of([1, 0, 1], np.array([7, 7, 4]))(np.array([[1, 1, 1]]))[0])
     0.75
     """
-    sums = _SumsByClass(labels_O)
+    sums = SumsByClass(labels_O)
     values_O = np.asarray(values_O, dtype=np.float64)
 
     def statistic(weights_RO: NDArray[np.floating]) -> Floats:
@@ -165,7 +165,7 @@ def macro_f1_of(true_O: Integers, predicted_O: Integers) -> Statistic:
     true_O, predicted_O = np.asarray(true_O), np.asarray(predicted_O)
     predicted_O = np.where(true_O >= 0, predicted_O, -1)
     labels_L = np.union1d(true_O[true_O >= 0], predicted_O[predicted_O >= 0])
-    by_true, by_predicted = _SumsByClass(true_O, labels_L), _SumsByClass(predicted_O, labels_L)
+    by_true, by_predicted = SumsByClass(true_O, labels_L), SumsByClass(predicted_O, labels_L)
     right_O = (true_O == predicted_O).astype(np.float64)
 
     def statistic(weights_RO: NDArray[np.floating]) -> Floats:
@@ -209,7 +209,7 @@ def difference_of(second: Statistic, first: Statistic) -> Statistic:
     return lambda weights_RO: second(weights_RO) - first(weights_RO)
 
 
-class _SumsByClass:
+class SumsByClass:
     """Sums weights [R, O] over the observations of each class, [R, L], in the order of `labels_L`."""
 
     def __init__(self, labels_O: Integers, labels_L: Integers | None = None) -> None:

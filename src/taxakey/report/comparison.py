@@ -12,7 +12,7 @@ from taxakey.artifacts import write_json, write_text
 from taxakey.evaluation.comparing import Comparison, Costs
 from taxakey.evaluation.meanings import METRICS
 from taxakey.metrics.intervals import Interval
-from taxakey.report.markdown import escape, table
+from taxakey.report.tables import escape, table
 from taxakey.report.wording import percent, span
 
 _COSTS = {

@@ -16,7 +16,7 @@ from taxakey.dataset.reader import Dataset
 from taxakey.records.flow import Step
 from taxakey.report.exploration import cumulative_tenths
 from taxakey.report.flow import flow_table
-from taxakey.report.markdown import escape, table
+from taxakey.report.tables import escape, table
 from taxakey.report.wording import counted
 
 _SIZES = ((1000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from taxakey.artifacts import write_json, write_text
 from taxakey.evaluation.ensembles import FIGURES, EnsembleReport, Judged
 from taxakey.metrics.intervals import Interval
-from taxakey.report.markdown import escape, table
 from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
+from taxakey.report.tables import escape, table
 
 
 def write_ensemble_report(found: EnsembleReport, out: Path | str, command: str) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 
 from taxakey.records.flow import Step
-from taxakey.report.markdown import escape, table
 from taxakey.report.plots import AMBER, GREEN, GREY, INK
+from taxakey.report.tables import escape, table
 
 _WIDTH, _BOX, _GAP, _LINE = 760, 320, 26, 18
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-
 from taxakey.evaluation.content import Report
 from taxakey.evaluation.meanings import METRICS
 from taxakey.report import wording
+from taxakey.report.markdown_analyses import analyses_parts
+from taxakey.report.summary import promise, summary
+from taxakey.report.tables import escape, italic, table
 from taxakey.report.wording import percent, span, with_span
 
 
@@ -17,18 +17,25 @@ def to_markdown(report: Report) -> str:
         f"# {escape(report.title)}",
         escape(wording.subtitle(report)),
         *(f"> **Note:** {escape(note)}" for note in report.notes),
+        "## In short",
+        "\n".join(f"* {escape(sentence)}" for sentence in summary(report)),
         "## Figures",
         _figures(report),
         *([single] if (single := wording.single_photographs(report)) else []),
-        "\n".join(f"* **{METRICS[name].title}**: {meaning}" for name, meaning in report.meanings.items()),
+        "\n".join(f"* **{metric.title}**: {metric.meaning}" for metric in METRICS.values()),
         report.intervals,
         "## Are the probabilities right?",
+        promise(report),
         wording.calibration(report),
         *([unsure] if (unsure := wording.unsure(report)) else []),
         *_train_images(report),
+        *analyses_parts(report),
         *_pairs(report),
         *_species(report),
+        "## Definitions",
+        _definitions(report),
         "## How this was made",
+        f"    {report.command}",
         _sources(report),
         f"Created {report.created}.",
     ]
@@ -86,6 +93,11 @@ def _species(report: Report) -> list[str]:
     return ["## Every species", table(header, rows)]
 
 
+def _definitions(report: Report) -> str:
+    rows = [[meant.title, meant.meaning, escape(meant.formula), meant.source] for meant in report.definitions.values()]
+    return table(["Figure", "Meaning", "Formula", "Source"], rows)
+
+
 def _sources(report: Report) -> str:
     lines = []
     for facts in report.sources:
@@ -93,26 +105,6 @@ def _sources(report: Report) -> str:
         seed = f", seed {facts.seed}" if facts.seed is not None else ""
         lines.append(
             f"* **{facts.kind}** {escape(facts.name)}: {facts.created}, Taxakey {facts.taxakey}{seed}; "
-            f"recipe `{dict(facts.recipe)}`; {packages}"
+            f"manifest {facts.digest}; recipe `{dict(facts.recipe)}`; {packages}"
         )
     return "\n".join(lines)
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table of cells that are escaped already."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def italic(name: str) -> str:
-    """A scientific name of a species or genus."""
-    return f"*{escape(name)}*"
-
-
-def escape(text: str) -> str:
-    """Make Markdown's own signs, HTML's among them, harmless in a name, and keep it on its line.
-
-    >>> print(escape("Acer <b>*x*"))
-    Acer \\<b\\>\\*x\\*
-    """
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))

@@ -15,9 +15,10 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from taxakey.evaluation.content import Report
+from taxakey.evaluation.analyses import ErrorDistance, Rarity
+from taxakey.evaluation.content import Report, TrainImagesBin
 from taxakey.report.wording import percent, span
 
 GREEN, AMBER, BLUE, INK, GREY, FAINT = "#1b6b50", "#b3641b", "#2f5d8c", "#25322c", "#77827b", "#e3e2d9"
@@ -92,7 +93,7 @@ def train_images(report: Report) -> str:
         y = np.array([row.top_1 for row in rows]) + 0.012 * np.sin(np.arange(len(rows)) * 2.4)
         size = np.array([6 + 3 * min(row.observations, 12) for row in rows])
         axes.scatter(x, y, s=size, color=GREEN, alpha=0.3, linewidths=0, rasterized=len(rows) > _MOST_POINTS, label="a species")
-        middles = [np.sqrt(max(each.low, 0.5) * max(each.high or max(x.max(), each.low), 0.5)) for each in report.by_train_images]
+        middles = [middle_of(each, x.max()) for each in report.by_train_images]
         shares = [each.top_1 for each in report.by_train_images]
         axes.errorbar(
             middles, [share.value for share in shares],
@@ -114,6 +115,49 @@ def train_images(report: Report) -> str:
 
     said = "; ".join(f"{each.label} photographs: {percent(each.top_1.value)}" for each in report.by_train_images)
     return _svg("train-images", f"Top-1 against the number of training photographs. {said}.", draw)
+
+
+def middle_of(group: TrainImagesBin, most: float) -> float:
+    """Where a group of species stands on the logarithmic axis; `most`: training photographs of the commonest species."""
+    return float(np.sqrt(max(group.low, 0.5) * max(group.high or max(most, group.low), 0.5)))
+
+
+def error_distance(found: ErrorDistance) -> str:
+    """How many wrong answers share a genus, a family … with the truth."""
+    names = [f"same {step.rank}" if step.rank else "further off" for step in found.steps]
+
+    def draw(axes: Axes) -> None:
+        axes.barh(names, [step.share for step in found.steps], color=GREEN, height=0.62)
+        for row, step in enumerate(found.steps):
+            axes.annotate(
+                f"{percent(step.share)} ({step.errors:,})", (step.share, row), (4, 0), textcoords="offset points", va="center",
+                fontsize=8.5,
+            )  # fmt: skip
+        axes.invert_yaxis()
+        axes.set_xlim(0, min(1.0, max(step.share for step in found.steps)) * 1.32)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_formatter(_PERCENT)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axes.set_xlabel("Share of the wrong answers")
+
+    said = "; ".join(f"{name} {percent(step.share)}" for name, step in zip(names, found.steps, strict=True))
+    return _svg("distance", f"Wrong answers by what they share with the truth. {said}.", draw, height=0.9 + 0.36 * len(names))
+
+
+def images_by_percent(found: Rarity) -> str:
+    """Mean number of training photographs of the species of each whole per cent of top-1."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot(list(found.images_by_percent), list(found.images_by_percent.values()), "o", color=GREEN, markersize=4)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda images, _: f"{images:,.0f}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(-2, 102)
+        axes.set_xlabel("Top-1 in per cent")
+        axes.set_ylabel("Training photographs, mean")
+
+    return _svg("percent", "Mean number of training photographs of the species of each per cent of top-1.", draw)
 
 
 def reliability(report: Report) -> str:

@@ -65,13 +65,9 @@ def single_photographs(report: Report) -> str | None:
 def calibration(report: Report) -> str:
     """Whether probabilities may be believed."""
     found = report.calibration
-    gap = found.mean_confidence - found.top_1
-    drift = (
-        "about as sure as it may be" if abs(gap) < 0.02 else "surer than it may be" if gap > 0 else "less sure than it might be"
-    )
     return (
         f"An answer given with a probability of 80\u00a0% should be right 80 times in 100. Here the first answers promised "
-        f"{percent(found.mean_confidence)} on average and {percent(found.top_1)} were right: the model is {drift}. Over "
+        f"{percent(found.mean_confidence)} on average and {percent(found.top_1)} were right. Over "
         f"{len(found.points)} groups of answers of similar probability, promise and truth lie "
         f"{found.expected_calibration_error * 100:.1f} points apart on average (expected calibration error, equal-mass groups)."
     )

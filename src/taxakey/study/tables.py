@@ -13,8 +13,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from taxakey.artifacts import write_json, write_text
-from taxakey.report.markdown import escape, table
 from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
+from taxakey.report.tables import escape, table
 from taxakey.study.figures import COSTS, TITLES, Row
 from taxakey.study.plan import Published, Study
 
