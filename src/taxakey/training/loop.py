@@ -153,8 +153,8 @@ def _prepare(
     dataset = Dataset.open(dataset_folder)
     if recipe.loop.best_by == "validation_poison_accuracy" and dataset.taxonomy.poisonous() is None:
         raise BadRecipe(
-            f"{recipe.name}: loop.best_by is validation_poison_accuracy, and {dataset_folder} marks no species as poisonous or not "
-            "(column poisonous); mark them in its records, or choose by another figure"
+            f"{recipe.name}: loop.best_by is validation_poison_accuracy, and {dataset_folder} marks no species as poisonous "
+            "or not (column poisonous); mark them in its records, or choose by another figure"
         )
     dataset = dataset if fold is None else fold.of(dataset, recipe.seed)
     if recipe.fraction < 1:
