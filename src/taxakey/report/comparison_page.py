@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from taxakey.evaluation.comparing import Compared, Comparison
 from taxakey.evaluation.meanings import METRICS
+from taxakey.evaluation.winners import SpeciesChange
 from taxakey.report.plots import AMBER, BLUE, FAINT, GREEN, GREY, _svg
 from taxakey.report.templates import template
 from taxakey.report.winners import PLURALS, sentence, tail_title
@@ -34,7 +35,7 @@ def comparison_page(found: Comparison) -> str:
     )  # fmt: skip
 
 
-def _most_changed(run: Compared) -> list[object]:
+def _most_changed(run: Compared) -> list[SpeciesChange]:
     assert run.changes is not None
     return sorted(run.changes.species, key=lambda row: (-abs(row.gained - row.lost), row.name))[:MOST_SPECIES]
 

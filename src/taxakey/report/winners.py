@@ -44,13 +44,13 @@ def tails_section(found: Comparison) -> list[str]:
     measured = [run for run in found.runs if run.figures]
     header = ["Training images", *(text for number, run in enumerate(measured) for text in
                                    (escape(run.name), *(["difference"] if number else [])))]  # fmt: skip
-    rows = [
-        [tail_title(name), *(cell for number, run in enumerate(measured) for cell in _tail(run, name, number))] for name in names
-    ]
+    rows = [[tail_title(name)] for name in names]
+    for row, name in zip(rows, names, strict=True):
+        row += [cell for number, run in enumerate(measured) for cell in _tail(run, name, number)]
     lines = [
         f"### By number of training images of the {found.rank}",
-        f"Mean over the {PLURALS[found.rank]} of the share of their observations named rightly. A gap is the first group's figure "
-        "minus the second's, in points: what rare ones lose by being rare.",
+        f"Mean over the {PLURALS[found.rank]} of the share of their observations named rightly. A gap is the first group minus "
+        "the second, in points: what rare ones lose by being rare.",
         table(header, rows),
     ]
     if GAP not in names:
