@@ -193,12 +193,7 @@ def test_rare_species_against_common_ones(runs: list[Path], monkeypatch: pytest.
     rows = list(csv.DictReader((tmp_path / "out" / "comparison.csv").read_text().splitlines()))
     assert float(rows[1]["gap_80-89_5-9_difference"]) == pytest.approx(gap.value)
     species = list(csv.DictReader((tmp_path / "out" / "species.csv").read_text().splitlines()))
-    assert [species[0][name] for name in ("run", "species", "train_images", "gained")] == (
-        "better",
-        "Betula a",
-        "7",
-        "7",
-    )
+    assert [species[0][name] for name in ("run", "species", "train_images", "gained")] == ["better", "Betula a", "7", "7"]
     at_genus = compare(runs, rank="genus", dataset_folder="anywhere", resamples=20).runs[1]
     assert at_genus.changes is not None
     assert {row.name: row.train_images for row in at_genus.changes.species} == {"Acer": 125, "Betula": 16}
