@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from typer import Typer
 from typer.testing import CliRunner
 
 from taxakey.artifacts import Plan, finish, start, write_json, write_parquet
 from taxakey.cli.compare import compare as compare_command
 from taxakey.errors import BadInput, MissingArtifact
+from taxakey.evaluation import comparing
 from taxakey.evaluation.comparing import compare
 from taxakey.metrics.accuracy import class_mean
 from taxakey.predictions import Predictions, Truth
@@ -123,6 +126,97 @@ def test_files_hold_the_same(runs: list[Path], tmp_path: Path) -> None:
     assert f"**{difference.value * 100:+.1f} [{difference.low * 100:+.1f}, {difference.high * 100:+.1f}]**" in text
     assert "Micro" in text
     assert to_csv(found).startswith("run,trained_parameters,")
+
+
+def test_species_that_won_and_lost(runs: list[Path]) -> None:
+    """The second run repeats the first one's errors on the common species, adds two, and saves all rare ones but one."""
+    found = compare(runs, resamples=20).runs
+    assert found[0].changes is None
+    changes = found[1].changes
+    assert changes is not None
+    rows = {row.name: row for row in changes.species}
+    assert [(row.name, row.before, row.after, row.gained, row.lost) for row in changes.species] == [
+        ("Betula a", 0, 7, 7, 0), ("Betula b", 0, 2, 2, 0), ("Acer b", 30, 30, 0, 0), ("Acer a", 50, 48, 0, 2),
+    ]  # fmt: skip
+    assert (changes.gained, changes.lost_observations, changes.won, changes.lost) == (9, 2, 2, 1)
+    assert changes.p_value == pytest.approx(binomtest(2, 11).pvalue)
+    assert rows["Betula a"].p_value == pytest.approx(2 / 2**7)
+    assert rows["Betula a"].p_holm == pytest.approx(4 * 2 / 2**7)
+    assert not rows["Betula a"].sure
+    assert changes.needed == 8
+    assert rows["Betula a"].train_images is None
+
+
+def test_one_species_can_be_sure(tmp_path: Path) -> None:
+    first, second = make_run(tmp_path / "first", set(range(60, 80))), make_run(tmp_path / "second", {0})
+    found = compare([first, second], resamples=20)
+    changes = found.runs[1].changes
+    assert changes is not None
+    assert [row.name for row in changes.species if row.sure] == ["Acer b"]
+    assert "1 of them for sure by itself" in to_markdown(found)
+    assert "| ***Acer b*** | " in to_markdown(found)
+
+
+class Counted:
+    """Stands for a dataset: the four species and another, with so many training images."""
+
+    taxonomy = Taxonomy.from_rows(
+        {"scientificName": name, "genus": name.split()[0], "family": "F"} for name in [*SPECIES, "Zea mays"]
+    )
+
+    @staticmethod
+    def train_counts() -> np.ndarray:
+        return np.array([85, 40, 7, 9, 400])
+
+
+def test_rare_species_against_common_ones(runs: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(comparing.Dataset, "open", lambda _: Counted)
+    found = compare(runs, dataset_folder="anywhere", resamples=300)
+    assert not found.notes
+    base, better = found.runs
+    assert {name: figure.value for name, figure in base.tails.items()} == pytest.approx({
+        "images_5-9": 0, "images_40-49": 1, "images_80-89": 50 / 60, "third_tail": 0, "third_middle": 1,
+        "third_head": 50 / 60, "gap_80-89_5-9": 50 / 60, "gap_head_tail": 50 / 60,
+    })  # fmt: skip
+    rare = np.mean([7 / 8, 1])
+    assert better.tails["images_5-9"].value == pytest.approx(rare)
+    assert better.tails["gap_80-89_5-9"].value == pytest.approx(48 / 60 - rare)
+    gap = better.tail_differences["gap_80-89_5-9"]
+    assert gap.value == pytest.approx(48 / 60 - rare - 50 / 60)
+    assert gap.high < 0
+    assert better.changes is not None
+    assert {row.name: row.train_images for row in better.changes.species} == dict(zip(SPECIES, (85, 40, 7, 9), strict=True))
+    text = to_markdown(found)
+    assert "Gap from 80–89 to 5–9 images" in text
+    assert "not measured" not in text
+    write_comparison(found, tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "comparison.csv").read_text().splitlines()))
+    assert float(rows[1]["gap_80-89_5-9_difference"]) == pytest.approx(gap.value)
+    species = list(csv.DictReader((tmp_path / "out" / "species.csv").read_text().splitlines()))
+    assert [species[0][name] for name in ("run", "species", "train_images", "gained")] == ["better", "Betula a", "7", "7"]
+    at_genus = compare(runs, rank="genus", dataset_folder="anywhere", resamples=20).runs[1]
+    assert at_genus.changes is not None
+    assert {row.name: row.train_images for row in at_genus.changes.species} == {"Acer": 125, "Betula": 16}
+
+
+def test_the_page_holds_all_and_escapes_names(tmp_path: Path) -> None:
+    found = compare([make_run(tmp_path / "base", {1, 95}), make_run(tmp_path / "<b>better", {3})], resamples=20)
+    write_comparison(found, tmp_path / "out")
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    assert "<b>better" not in page
+    assert "&lt;b&gt;better" in page
+    assert page.count("<svg") == 1, "changes; without a dataset nothing by training images"
+    assert all(f"<i>{name}</i>" in page for name in SPECIES)
+    assert "The dataset wasn&#39;t at hand" in page
+    assert "http" not in re.sub(r"http://www.w3.org/\S+", "", page), "fetches something"
+
+
+def test_runs_in_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """As a study lays them out: variants/NAME/seed-0/run."""
+    folders = [make_run(tmp_path / "variants" / name / "seed-0" / "run", {1}) for name in ("focal", "seesaw")]
+    assert [run.name for run in compare(folders, resamples=20).runs] == ["focal", "seesaw"]
+    folders.append(make_run(tmp_path / "variants" / "focal" / "seed-1" / "run", {1}))
+    assert [run.name for run in compare(folders, resamples=20).runs] == ["focal/seed-0", "seesaw/seed-0", "focal/seed-1"]
 
 
 def test_different_test_parts_are_refused(runs: list[Path], tmp_path: Path) -> None:

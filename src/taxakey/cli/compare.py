@@ -13,12 +13,14 @@ def compare(
         list[Path],
         typer.Argument(help="Finished runs, with their predictions in RUN/predictions, or predictions; the first is the base."),
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder for comparison.md, .csv and .json; else only print.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page, comparison.md, .csv and .json; else only print.")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="The dataset, where it isn't any more where it was predicted.")] = None,
     rank: Annotated[str, typer.Option(help="species, genus or family.")] = "species",
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples behind each interval.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
-    """Print what each run cost and scores, micro and macro, with paired intervals of its difference from the first run.
+    """Print what each run cost and scores, micro and macro, with paired intervals of its difference from the first run; which
+    species won and lost; rare species against common ones.
 
     Example: taxakey compare baseline/ seesaw/ tree/ --out comparison/
     """
@@ -31,7 +33,7 @@ def compare(
     if rank not in RANKS:
         raise BadInput(f"unknown rank {rank!r}; one of {', '.join(RANKS)}")
     with progress.working("comparing, with bootstrap intervals"):
-        found = measure(runs, rank=rank, resamples=resamples, seed=seed)
+        found = measure(runs, rank=rank, dataset_folder=dataset, resamples=resamples, seed=seed)
     print(to_markdown(found))
     if out is not None:
         print(f"comparison: {write_comparison(found, out)}")

@@ -13,6 +13,7 @@ from taxakey import __version__, progress
 from taxakey.cli.add_species import add_species
 from taxakey.cli.audit import audit
 from taxakey.cli.build import build
+from taxakey.cli.challenge import challenge
 from taxakey.cli.compare import compare
 from taxakey.cli.compile import compile_dataset
 from taxakey.cli.embed import embed
@@ -53,13 +54,14 @@ app = typer.Typer(
     help="From records and photographs of organisms to a model that names new photographs, says how sure it is, and serves "
     "the answer. The stages, in order: sample or your own data, records, build, embed, train, predict, evaluate, export, serve; "
     "journey walks them all in one go. From downloads to a dataset: names, select, fetch, inspect, split, audit, explore, "
-    "publish; compile. Many runs: folds, tune, compare, ensemble, router, frontier, study.",
+    "publish; compile. Many runs: folds, tune, compare, ensemble, router, frontier, study. For organisers: challenge.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: readable in logs, and faster to start
     pretty_exceptions_enable=False,  # a bug shows Python's own traceback
 )
 
+app.add_typer(challenge, name="challenge")
 app.command("compile")(compile_dataset)
 for _command in (
     *(journey, sample, records, names, drift, select, split, fetch, inspect, build, audit, explore, publish),

@@ -1,4 +1,4 @@
-"""Runs side by side: what each cost, what each scores, and by how much each differs from the first.
+"""Runs side by side: what each cost, what each scores, by how much each differs from the first, and on which species.
 
 Shapes: O observations, M runs. Differences are paired: the same observations are drawn for both runs in every resample, so that
 what chance the choice of observations brings to both cancels out. A small difference may be sure and a large one may not.
@@ -7,17 +7,21 @@ what chance the choice of observations brings to both cancels out. A small diffe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from taxakey.artifacts import Manifest, hash_of, kind_of, read_json, read_manifest
+from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput, MissingArtifact
 from taxakey.evaluation.figures import statistics_of
 from taxakey.evaluation.labels import Labelled, label
+from taxakey.evaluation.tails import tail_statistics
+from taxakey.evaluation.winners import Changes, changes
 from taxakey.metrics.intervals import LEVEL, RESAMPLES, Interval, Statistic, bootstrap, difference_of
 from taxakey.predictions import Predictions
 from taxakey.taxonomy import Taxonomy
@@ -46,12 +50,19 @@ class Costs:
 
 @dataclass(frozen=True)
 class Compared:
-    """One run. `figures`: metric -> figure; `differences`: metric -> this run minus the first; empty without predictions."""
+    """One run. `figures`: metric -> figure; `differences`: metric -> this run minus the first; empty without predictions.
+
+    `tails`, `tail_differences`: the same by number of training images (`evaluation.tails`), empty without a dataset too.
+    `changes`: which species it names better or worse than the first run; None for that one.
+    """
 
     name: str
     costs: Costs
     figures: Mapping[str, Interval]
     differences: Mapping[str, Interval]
+    tails: Mapping[str, Interval]
+    tail_differences: Mapping[str, Interval]
+    changes: Changes | None
 
 
 @dataclass(frozen=True)
@@ -71,25 +82,36 @@ class Comparison:
         return asdict(self)
 
 
-def compare(folders: Sequence[Path | str], *, rank: str = "species", resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
+def compare(
+    folders: Sequence[Path | str],
+    *,
+    rank: str = "species",
+    dataset_folder: Path | str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
     """Compare runs (whose predictions lie in their folder "predictions") or predictions (whose run is found by itself).
 
-    Raises BadInput where two were measured on different observations, or the truth differs, and where a folder stands twice.
+    The dataset, for the numbers of training images, defaults to the one that the first predictions name; where it doesn't exist
+    any more the comparison goes without and says so. Raises BadInput where two were measured on different observations, or the
+    truth differs, and where a folder stands twice.
     """
-    entries = [_Entry.open(Path(folder)) for folder in folders]
-    if len({entry.name for entry in entries}) < len(entries):
-        raise BadInput("a run stands twice, or two are called the same: name each once, in folders of different names")
+    entries = _named_apart([_Entry.open(Path(folder)) for folder in folders])
     measured = [entry for entry in entries if entry.predictions is not None]
     rows = _aligned(measured, rank)
-    intervals = _intervals(rows, resamples, seed)
-    found = dict(zip((entry.name for entry in measured), intervals, strict=True))
+    counts = _train_counts(dataset_folder, measured, rank)
+    counts_of = [None if counts is None else np.array([counts.get(name, 0) for name in row.names]) for row in rows]
+    intervals = _intervals(rows, counts_of, resamples, seed)
+    changed = [None, *(changes(rows[0], row, counts_of[0]) for row in rows[1:])] if rows else []
+    found = {entry.name: (*own, change) for entry, own, change in zip(measured, intervals, changed, strict=True)}
     manifests = [entry.manifest for entry in measured if entry.manifest is not None]
+    nothing: tuple[Any, ...] = ({}, {}, {}, {}, None)
     return Comparison(
-        runs=tuple(Compared(entry.name, entry.costs(), *found.get(entry.name, ({}, {}))) for entry in entries),
+        runs=tuple(Compared(entry.name, entry.costs(), *found.get(entry.name, nothing)) for entry in entries),
         rank=rank,
         part=str(manifests[0].recipe.get("part", "")) if manifests else None,
         observations=len(rows[0].label_O) if rows else 0,
-        notes=_notes(entries, measured),
+        notes=_notes(entries, measured, counts is not None),
         settings={"resamples": resamples, "level": LEVEL, "seed": seed},
         inputs={entry.name: hash_of(entry.run or entry.predictions or ".") for entry in entries},
     )
@@ -144,7 +166,34 @@ def _run_of(manifest: Manifest) -> Path | None:
     return run if run is not None and kind_of(run) == "run" else None
 
 
-def _notes(entries: Sequence[_Entry], measured: Sequence[_Entry]) -> tuple[str, ...]:
+def _named_apart(entries: Sequence[_Entry]) -> list[_Entry]:
+    """Runs whose folders are called the same are told by the parts of their paths that differ: `focal/seed-1`."""
+    paths = [(entry.run or entry.predictions or Path()).resolve() for entry in entries]
+    if len(set(paths)) < len(paths):
+        raise BadInput("a run stands twice; name each once")
+    if len({entry.name for entry in entries}) == len(entries):
+        return list(entries)
+    parts = [path.parts for path in paths]
+    for end in (False, True):
+        while min(map(len, parts)) > 1 and len({each[-1 if end else 0] for each in parts}) == 1:
+            parts = [each[:-1] if end else each[1:] for each in parts]
+    return [replace(entry, name="/".join(each)) for entry, each in zip(entries, parts, strict=True)]
+
+
+def _train_counts(given: Path | str | None, measured: Sequence[_Entry], rank: str) -> dict[str, int] | None:
+    """Training images of each taxon by its name; None where there is no dataset to ask."""
+    named = next((entry.manifest.recipe.get("dataset") for entry in measured if entry.manifest is not None), None)
+    folder = Path(given) if given is not None else Path(named) if named and Path(named).is_dir() else None
+    if folder is None:
+        return None
+    dataset = Dataset.open(folder)
+    codes_C, taxa = dataset.taxonomy.codes(rank), dataset.taxonomy.taxa(rank)
+    counted = codes_C >= 0
+    counts_G = np.bincount(codes_C[counted], dataset.train_counts()[counted], len(taxa)).astype(np.int64)
+    return dict(zip(taxa, counts_G.tolist(), strict=True))
+
+
+def _notes(entries: Sequence[_Entry], measured: Sequence[_Entry], counted: bool) -> tuple[str, ...]:
     """What a reader of the tables must know first."""
     notes = [
         f"{entry.name} has no predictions in its folder, so it has no figures: taxakey predict {entry.run} DATASET "
@@ -156,6 +205,8 @@ def _notes(entries: Sequence[_Entry], measured: Sequence[_Entry]) -> tuple[str, 
         model, weights = entry.run and entry.run / "model" / "model.safetensors", (entry.manifest or _NONE).inputs.get("model")
         if model and weights and model.is_file() and hash_of(model) != weights:
             notes.append(f"{entry.name} was trained anew since its predictions were made; predict again")
+    if measured and not counted:
+        notes.append("The dataset wasn't at hand: nothing here by number of training images (name it with --dataset)")
     return tuple(notes)
 
 
@@ -193,22 +244,37 @@ def _difference(one: str, other: str, first: pa.Table, second: pa.Table) -> str:
     return f"{one} and {other} were measured on different test parts ({fact}); predict the same part of one dataset with both"
 
 
-def _intervals(rows: Sequence[Labelled], resamples: int, seed: int) -> list[tuple[dict[str, Interval], dict[str, Interval]]]:
-    """Figures and differences from the first, all from the same resamples."""
+_Figures = dict[str, Interval]
+
+
+def _intervals(
+    rows: Sequence[Labelled], counts_of: Sequence[NDArray[np.int64] | None], resamples: int, seed: int
+) -> list[tuple[_Figures, _Figures, _Figures, _Figures]]:
+    """Figures and differences from the first, and the same by training images, all from the same resamples."""
     if not rows:
         return []
     if not rows[0].known_O.any():
         raise BadInput("no observation has a known name, so nothing can be compared; predict a part whose records are named")
-    of_run = [statistics_of(row) for row in rows]
+    by_tail = [{} if counts_L is None else tail_statistics(row, counts_L) for row, counts_L in zip(rows, counts_of, strict=True)]
+    of_run = [statistics_of(row) | tails for row, tails in zip(rows, by_tail, strict=True)]
     statistics: dict[str, Statistic] = {}
     for number, own in enumerate(of_run):
         statistics |= {f"{number} {name}": statistic for name, statistic in own.items()}
         if number:
-            statistics |= {f"{number} {name} difference": difference_of(own[name], of_run[0][name]) for name in own}
+            shared = own.keys() & of_run[0].keys()
+            statistics |= {f"{number} {name} difference": difference_of(own[name], of_run[0][name]) for name in sorted(shared)}
     found = bootstrap(
         statistics, len(rows[0].label_O), resamples=resamples, seed=seed,
         centred=[name for name in statistics if name.endswith(" macro_f1")],
     )  # fmt: skip
-    figures = [{name: found[f"{number} {name}"] for name in own} for number, own in enumerate(of_run)]
-    differences = [{name: found[f"{number} {name} difference"] for name in own} for number, own in enumerate(of_run) if number]
-    return list(zip(figures, [{}, *differences], strict=True))
+    results = []
+    for number, (own, tails) in enumerate(zip(of_run, by_tail, strict=True)):
+        figures = {name: found[f"{number} {name}"] for name in own}
+        differences = {name: found[key] for name in own if (key := f"{number} {name} difference") in found}
+        split = [
+            {name: part[name] for name in part if (name in tails) is tail}
+            for tail in (False, True)
+            for part in (figures, differences)
+        ]
+        results.append((split[0], split[1], split[2], split[3]))
+    return results

@@ -12,8 +12,8 @@ from taxakey.artifacts import write_json, write_text
 from taxakey.evaluation.ensembles import FIGURES
 from taxakey.frontier.routers import RouterReport, Row
 from taxakey.metrics.intervals import Interval
-from taxakey.report.markdown import escape, table
 from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
+from taxakey.report.tables import escape, table
 
 
 def write_router_report(found: RouterReport, out: Path, command: str) -> Path:

@@ -1,4 +1,4 @@
-"""Runs side by side as files: comparison.md for people, comparison.csv for a spreadsheet, comparison.json for programs."""
+"""Runs side by side as files: comparison.html and .md for people, two CSV for a spreadsheet, comparison.json for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from taxakey.artifacts import write_json, write_text
 from taxakey.evaluation.comparing import Comparison, Costs
 from taxakey.evaluation.meanings import METRICS
 from taxakey.metrics.intervals import Interval
+from taxakey.report.comparison_page import comparison_page
 from taxakey.report.tables import escape, table
+from taxakey.report.winners import points, species_csv, tails_section, winners_section
 from taxakey.report.wording import percent, span
 
 _COSTS = {
@@ -25,10 +27,13 @@ _MACRO = ("macro_top_1", "macro_top_5", "macro_f1", "ma_mrr")
 
 
 def write_comparison(found: Comparison, out: Path | str) -> Path:
-    """Write the three files into a folder and return the path of `comparison.md`. What stands there already is replaced."""
+    """Write the files into a folder and return the path of `comparison.md`. What stands there already is replaced."""
     out = Path(out)
     write_json(out / "comparison.json", found.as_json())
     write_text(out / "comparison.csv", to_csv(found))
+    if found.observations:
+        write_text(out / "species.csv", species_csv(found))
+        write_text(out / "comparison.html", comparison_page(found))
     write_text(out / "comparison.md", to_markdown(found))
     return out / "comparison.md"
 
@@ -48,6 +53,8 @@ def to_markdown(found: Comparison) -> str:
             _score_table(found, [name for name in METRICS if name not in _MACRO]),
             "### Macro: every species weighs the same",
             _score_table(found, [name for name in METRICS if name in _MACRO]),
+            *tails_section(found),
+            *winners_section(found),
         ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -77,27 +84,24 @@ def _score_table(found: Comparison, names: list[str]) -> str:
         for name in names:
             figure, difference = run.figures.get(name), run.differences.get(name)
             cells.append("" if figure is None else f"{percent(figure.value)} ({span(figure)})")
-            cells.append("" if difference is None or not number else _points(difference))
+            cells.append("" if difference is None or not number else points(difference))
         rows.append(cells)
     header = [text for name in names for text in (METRICS[name].title, "difference")]
     return table(["Run", *header], rows)
 
 
-def _points(difference: Interval) -> str:
-    """`+1.3 [0.2, 2.4]`, bold where zero lies outside."""
-    low, high = (f"{bound * 100:+.1f}" for bound in (difference.low, difference.high))
-    text = f"{difference.value * 100:+.1f} [{low}, {high}]"
-    return f"**{text}**" if difference.low > 0 or difference.high < 0 else text
-
-
 def to_csv(found: Comparison) -> str:
-    """A row per run: its costs, then value, low and high of each figure and of each difference."""
+    """A row per run: its costs, then value, low and high of each figure and difference, also by number of training images."""
     text = io.StringIO()
-    metrics = [f"{name}{kind}{bound}" for name in METRICS for kind in ("", "_difference") for bound in ("", "_low", "_high")]
+    tails = dict.fromkeys(name for run in found.runs for name in run.tails)
+    metrics = [
+        f"{name}{kind}{bound}" for name in (*METRICS, *tails) for kind in ("", "_difference") for bound in ("", "_low", "_high")
+    ]
     writer = csv.DictWriter(text, ["run", *(field.name for field in fields(Costs)), *metrics], lineterminator="\n")
     writer.writeheader()
     for run in found.runs:
-        writer.writerow({"run": run.name, **asdict(run.costs), **_flat(run.figures, ""), **_flat(run.differences, "_difference")})
+        writer.writerow({"run": run.name, **asdict(run.costs), **_flat({**run.figures, **run.tails}, ""),
+                         **_flat({**run.differences, **run.tail_differences}, "_difference")})  # fmt: skip
     return text.getvalue()
 
 

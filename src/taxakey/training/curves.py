@@ -21,12 +21,15 @@ from torch import Tensor
 
 from taxakey import progress
 from taxakey.artifacts import write_text
+from taxakey.training.validation import FIGURES as VALIDATION
 
-FIGURES = ("train_loss", "validation_loss", "validation_top_1", "validation_macro_top_1")
+FIGURES = ("train_loss", *VALIDATION)
 TIMES = ("seconds_waiting", "seconds_in_steps")
 COLUMNS = ("epoch", *FIGURES, "learning_rate", "seconds", *TIMES, "best")
 STEP_COLUMNS = ("step", "epoch", "train_loss", "learning_rate")
 STEPS_AT_ONCE = 50
+LINE = ("train_loss", *(f"validation_{name}" for name in ("loss", "top_1", "top_3", "macro_f1", "poison_confusion")))
+"""What the printed line of an epoch holds of it; `curves.csv` has all."""
 
 
 class Curves(L.Callback):
@@ -84,6 +87,8 @@ class Curves(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self.write_steps(trainer)
         measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name in FIGURES}
+        # A loss of NaN says that the run diverged; of the others, that no picture had what they need.
+        measured = {name: value for name, value in measured.items() if name.endswith("loss") or not math.isnan(value)}
         figures = {**measured, "train_loss": self.loss_sum / max(self.pictures, 1)}
         module.log("train_loss", figures["train_loss"])
         now = time.monotonic()
@@ -97,7 +102,7 @@ class Curves(L.Callback):
         if trainer.is_global_zero:
             self._write_epochs()
         if progress.shown() and not sys.stderr.isatty() and trainer.is_global_zero:
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            shown = "  ".join(f"{name} {figures[name]:.4f}" for name in LINE if name in figures)
             print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}  {shown}", file=sys.stderr, flush=True)
 
     def _write_epochs(self) -> None:

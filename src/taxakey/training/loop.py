@@ -29,7 +29,7 @@ from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
-from taxakey.errors import BadInput
+from taxakey.errors import BadInput, BadRecipe
 from taxakey.losses.decision import Loss
 from taxakey.losses.facts import LossFacts
 from taxakey.losses.loss_options import build_loss
@@ -151,6 +151,11 @@ def _prepare(
     fold: Fold | None,
 ) -> _Run:
     dataset = Dataset.open(dataset_folder)
+    if recipe.loop.best_by == "validation_poison_accuracy" and dataset.taxonomy.poisonous() is None:
+        raise BadRecipe(
+            f"{recipe.name}: loop.best_by is validation_poison_accuracy, and {dataset_folder} marks no species as poisonous "
+            "or not (column poisonous); mark them in its records, or choose by another figure"
+        )
     dataset = dataset if fold is None else fold.of(dataset, recipe.seed)
     if recipe.fraction < 1:
         dataset = dataset.fraction(recipe.fraction, recipe.seed)
@@ -221,7 +226,7 @@ def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModul
     if not len(run.dataset.part("train")):
         raise BadInput(f"{run.dataset.folder}: no training pictures in it; look at failures.parquet there")
     keep_freed_memory()
-    module = TrainingModule(run.network, run.recipe, run.loss, run.encoder)
+    module = TrainingModule(run.network, run.recipe, run.loss, run.encoder, run.dataset.taxonomy)
     if run.recipe.loop.epochs == 0:  # the head as it starts
         return module
     whole = copy.deepcopy(module) if run.recipe.scale.sharded else module

@@ -17,11 +17,13 @@ from taxakey.models.backbones import Network, data_config, features_of, with_met
 from taxakey.models.heads import Head
 from taxakey.models.metadata import HiddenMetadata
 from taxakey.models.tuning import set_modes
+from taxakey.taxonomy import Taxonomy
 from taxakey.training.batches import NOT_COUNTED, Batch
 from taxakey.training.lazy_adamw import clip_norm
 from taxakey.training.recipe import Recipe
 from taxakey.training.scale import shard
 from taxakey.training.schedule import Rates
+from taxakey.training.validation import ValidationFigures
 
 
 class TrainingModule(L.LightningModule):
@@ -29,14 +31,19 @@ class TrainingModule(L.LightningModule):
 
     The loss asks the head for what it needs (`losses.decision.Answer`), so that a new head or a new loss never edits this file.
     `loss`: the recipe's, built where more is known of the classes; by default it is built here. `metadata`: what batches bring
-    besides, which is hidden now and then.
+    besides, which is hidden now and then. `taxonomy`: of the classes, for figures of poison and of distance.
     """
 
     mean_3: Tensor
     std_3: Tensor
 
     def __init__(
-        self, network: Network, recipe: Recipe, loss: Loss | None = None, metadata: MetadataEncoder | None = None
+        self,
+        network: Network,
+        recipe: Recipe,
+        loss: Loss | None = None,
+        metadata: MetadataEncoder | None = None,
+        taxonomy: Taxonomy | None = None,
     ) -> None:
         super().__init__()
         head = network.head
@@ -50,6 +57,7 @@ class TrainingModule(L.LightningModule):
             for name in ("mean", "std"):
                 self.register_buffer(f"{name}_3", 255 * torch.tensor(config[name]), persistent=False)
         self.head = head
+        self.taxonomy = taxonomy
         self.loss = build_loss(recipe.loss, head) if loss is None else loss
         self.hidden: HiddenMetadata | None = None
         if metadata is not None:
@@ -138,32 +146,17 @@ class TrainingModule(L.LightningModule):
         return loss_B.sum() * trainer.world_size / pictures
 
     def on_validation_epoch_start(self) -> None:
-        # No buffers: an average of weights (training/averaging.py) would average them too.
-        self.hits_C, self.seen_C = (torch.zeros(self.head.classes, dtype=torch.long, device=self.device) for _ in range(2))
-        self.validation_nll = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.validation = ValidationFigures(self.head.classes, self.taxonomy, self.device)
 
     def validation_step(self, batch: Batch, _: int) -> None:
         counted_B = batch.labels != NOT_COUNTED
-        labels_B = batch.labels[counted_B]
-        log_p_BC = self(batch)[counted_B].float().log_softmax(1)
-        self.validation_nll -= log_p_BC.gather(1, labels_B[:, None]).sum()
-        right_B = log_p_BC.argmax(1) == labels_B
-        self.hits_C += torch.bincount(labels_B[right_B], minlength=self.head.classes)
-        self.seen_C += torch.bincount(labels_B, minlength=self.head.classes)
+        self.validation.add(self(batch)[counted_B].float().log_softmax(1), batch.labels[counted_B])
 
     def on_validation_epoch_end(self) -> None:
         def over_processes(value: Tensor) -> Tensor:
             return self.trainer.strategy.reduce(value, reduce_op="sum")
 
-        hits_C, seen_C = over_processes(self.hits_C).double(), over_processes(self.seen_C).double()
-        present = seen_C > 0
-        rates = {
-            "validation_loss": over_processes(self.validation_nll) / seen_C.sum(),
-            "validation_top_1": hits_C.sum() / seen_C.sum(),
-            # Mean over the classes present, as metrics.accuracy.macro_top_k has it.
-            "validation_macro_top_1": (hits_C[present] / seen_C[present]).mean(),
-        }
-        self.log_dict({name: value.float() for name, value in rates.items()})
+        self.log_dict({name: value.float() for name, value in self.validation.figures(over_processes).items()})
 
     def on_train_epoch_end(self) -> None:
         name = self.recipe.loop.best_by

@@ -41,7 +41,9 @@ class LoopOptions:
     """How long, in what portions, how exactly.
 
     `accumulate`: batches per optimiser step. `clip`: largest norm of the gradient, null for none. `precision`: Lightning's
-    words ("32-true", "bf16-mixed", "16-mixed"). `best_by`: the validation figure that chooses the best checkpoint.
+    words ("32-true", "bf16-mixed", "16-mixed"). `best_by`: the validation figure that chooses the best checkpoint. (Not the
+    share of poisonous taken for harmless, nor the distance of errors: calling all poisonous, or few near errors among many,
+    would win.)
     Within an epoch a checkpoint is written after `checkpoint_minutes` and after each `checkpoint_steps` batches (null: never).
     """
 
@@ -50,7 +52,10 @@ class LoopOptions:
     accumulate: int = 1
     clip: float | None = 1.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    best_by: Literal["validation_loss", "validation_top_1", "validation_macro_top_1"] = "validation_macro_top_1"
+    best_by: Literal[
+        "validation_loss", "validation_top_1", "validation_top_3", "validation_macro_top_1", "validation_macro_f1",
+        "validation_poison_accuracy",
+    ] = "validation_macro_top_1"  # fmt: skip
     checkpoint_minutes: float | None = 10.0
     checkpoint_steps: int | None = None
 
