@@ -179,10 +179,11 @@ def _judged(test: Pool, routed: Mapping[str, Routed], best: str, resamples: int,
     keys = {"\t".join(key): key for key in asked}
     drawn = bootstrap({text: asked[key] for text, key in keys.items()}, len(label_O), resamples=resamples, seed=seed)
     by_key = {keys[text]: interval for text, interval in drawn.items()}
+
+    def against(name: str, other: str) -> dict[str, Interval]:
+        return {metric: by_key[name, metric, other] for metric in of[name]}
+
     return tuple(
-        Row(
-            name, *({metric: by_key[name, metric, other] for metric in of[name]} for other in ("", BEST, MEAN)),
-            answer.cost, tuple(answer.shares_M.tolist()),
-        )
+        Row(name, against(name, ""), against(name, BEST), against(name, MEAN), answer.cost, tuple(answer.shares_M.tolist()))
         for name, answer in routed.items()
-    )  # fmt: skip
+    )

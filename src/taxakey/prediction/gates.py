@@ -109,7 +109,7 @@ def fit_gate(features_NF: Floats, true_p_MN: Floats, options: GateOptions = Gate
             network.train()
             optimizer.zero_grad()
             loss = _loss(network, scaled_NF[kept], log_p_NM[kept], options, target_N)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             with torch.no_grad():
                 now = _loss(network.eval(), scaled_NF[held], log_p_NM[held], options).item()
