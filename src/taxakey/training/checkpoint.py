@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from taxakey import __version__
 from taxakey.artifacts import read_json, write_json, write_parquet
-from taxakey.calibration import Calibration
+from taxakey.calibration import Calibration, Decisions
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadInput, MissingArtifact
 from taxakey.metadata.encoder import FILE as METADATA_FILE
@@ -47,6 +47,7 @@ class Model:
     calibration: Calibration | None
     config: Mapping[str, Any]
     metadata: MetadataEncoder | None = None
+    decisions: Decisions | None = None
 
 
 def save_model(
@@ -136,7 +137,8 @@ def load_model(path: Path | str, device: str = "cpu") -> Model:
     _load_weights(network, stored, folder / "model.safetensors")
     calibration_file = folder / "calibration.json"
     calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
-    return Model(folder, network.eval().to(device), taxonomy, preprocess, calibration, config, metadata)
+    decisions = Decisions.beside(folder, taxonomy, calibration)
+    return Model(folder, network.eval().to(device), taxonomy, preprocess, calibration, config, metadata, decisions)
 
 
 def _metadata(folder: Path, facts: Mapping[str, Any]) -> MetadataEncoder | None:
