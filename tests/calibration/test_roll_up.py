@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from taxakey.errors import BadInput
 from taxakey.calibration import roll_up
 from taxakey.calibration.roll_up import NEVER, RankRule, fewest_observations, fit_rank, lower_bound
+from taxakey.errors import BadInput
 
 
 def answers(rows: int, seed: int, easy: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

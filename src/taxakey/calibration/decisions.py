@@ -95,7 +95,9 @@ class Decisions:
         if not all(0 < share < 1 for share in shares):
             raise BadInput(f"precision, confidence and coverage are {shares}; each lies between 0 and 1")
         if "species" not in self.roll_up or not {*self.roll_up, *self.by_taxon} <= set(RANKS):
-            raise BadInput(f"rules for {', '.join(self.roll_up) or 'no rank'}: the species has one, and others are {', '.join(RANKS[1:])}")
+            raise BadInput(
+                f"rules for {', '.join(self.roll_up) or 'no rank'}: the species has one, and others are {', '.join(RANKS[1:])}"
+            )
 
     @property
     def ranks(self) -> tuple[str, ...]:

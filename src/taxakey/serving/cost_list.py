@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,6 +48,11 @@ class CostList:
         """Its names that aren't classes."""
         names = set(taxonomy.names)
         return sorted({name for pair in self.cost for name in pair} - names)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any cost."""
+        return hashlib.sha256(repr(sorted(self.cost.items())).encode()).hexdigest()[:16]
 
     def bind(self, taxonomy: Taxonomy) -> Costs:
         """The same among the classes of a model, or some of them; pairs with another name say nothing there."""

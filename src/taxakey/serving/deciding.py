@@ -54,12 +54,15 @@ class Decision:
         if self.rule == "least-cost":
             return f"The answer that is expected to cost least: {self.name}."
         perhaps = "Perhaps a species that this model doesn't know. " if self.unknown else ""
-        return perhaps + {
-            "species": f"This looks like {self.name}.",
-            "genus": f"This is {_article(self.name)} {self.name}; which one can't be said.",
-            "family": f"This is one of the {self.name}; which genus can't be said.",
-            "": "What it is can't be said, not even its family.",
-        }[self.rank]
+        return (
+            perhaps
+            + {
+                "species": f"This looks like {self.name}.",
+                "genus": f"This is {_article(self.name)} {self.name}; which one can't be said.",
+                "family": f"This is one of the {self.name}; which genus can't be said.",
+                "": "What it is can't be said, not even its family.",
+            }[self.rank]
+        )
 
 
 def _article(name: str) -> str:
@@ -81,7 +84,9 @@ class Deciding:
         """The same for the classes of a model, or for some of them; None where nothing is decided."""
         rule = self.rule or ("roll-up" if decisions else None)
         if rule == "roll-up" and decisions is None:
-            raise BadInput("this model has no decisions.json to roll up by; run `taxakey calibrate` on its run, then export again")
+            raise BadInput(
+                "this model has no decisions.json to roll up by; run `taxakey calibrate` on its run, then export again"
+            )
         return None if rule is None else Decider(rule, self.costs, taxonomy, decisions)
 
 

@@ -94,7 +94,9 @@ class Identifier:
         `costs` "poison" (FungiCLEF's Track 3) or a file of them (see `cost_list`). Raises BadInput."""
         other = copy.copy(self)
         listed = CostList.read(Path(costs)) if costs not in (None, "poison") else None
-        if listed is not None and len(strangers := listed.strangers(self.taxonomy)) == len({n for pair in listed.cost for n in pair}):
+        if listed is not None and len(strangers := listed.strangers(self.taxonomy)) == len(
+            {n for pair in listed.cost for n in pair}
+        ):
             raise BadInput(f"{costs}: none of its {len(strangers):,} names is a species of this model")
         other.asked = Deciding(rule, listed if costs != "poison" else "poison")
         other._answers = other._make_answers()
@@ -104,6 +106,17 @@ class Identifier:
     def rule(self) -> Rule | None:
         """What decides; None where nothing does."""
         return self.asked.rule or ("roll-up" if self.decisions else None)
+
+    @property
+    def plan(self) -> dict[str, str | None]:
+        """What of decisions and restriction shapes an answer, for who goes on with answers that were begun."""
+        costs = self.asked.costs
+        return {
+            "decide": self.rule,
+            "costs": costs if costs is None or isinstance(costs, str) else costs.fingerprint,
+            "decisions": self.decisions.fingerprint if self.decisions else None,
+            "only": self.restriction.taxonomy.fingerprint if self.restriction else None,
+        }
 
     @property
     def unsure_below(self) -> float:
@@ -337,9 +350,7 @@ def _load_bundle(folder: Path, device: str, threads: int | None) -> Identifier:
     calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
     decisions = Decisions.beside(folder, taxonomy, calibration)
     fingerprint = manifest.inputs["weights"][:FINGERPRINT_DIGITS]
-    return Identifier(
-        scorer, taxonomy, preprocess, calibration, fingerprint=fingerprint, metadata=metadata, decisions=decisions
-    )
+    return Identifier(scorer, taxonomy, preprocess, calibration, fingerprint=fingerprint, metadata=metadata, decisions=decisions)
 
 
 def _load_trained(folder: Path, device: str) -> Identifier:

@@ -60,7 +60,9 @@ def _of_region(file: Path, dialect: Dialect, header: list[str], name: int, regio
     """The rows of a country or region, in whichever column it stands."""
     places = [header.index(column) for column in _REGION if column in header]
     if not places:
-        raise BadInput(f"{file}: no column of countries or regions ({', '.join(_REGION)}), so {region!r} can't be looked up in it")
+        raise BadInput(
+            f"{file}: no column of countries or regions ({', '.join(_REGION)}), so {region!r} can't be looked up in it"
+        )
     seen: list[str] = []
     for place in places:
         table = _column(file, dialect, name, place)

@@ -114,7 +114,9 @@ def _restricted_to_list(taxonomy: Taxonomy, file: Path, region: str | None) -> R
     unknown = tuple(name for name, all_words in listed.species.items() if not all_words & known_words)
     allowed_C = np.array([words in allowed for words in words_C])
     if not allowed_C.any():
-        raise BadInput(f"{file}: none of its {len(listed.species):,} species is one of the model's {len(taxonomy):,}{_first(listed)}")
+        raise BadInput(
+            f"{file}: none of its {len(listed.species):,} species is one of the model's {len(taxonomy):,}{_first(listed)}"
+        )
     return _restriction(taxonomy, allowed_C, origin, len(listed.species), unknown)
 
 
