@@ -75,6 +75,15 @@ def test_a_taxon_with_enough_answers_has_a_threshold_of_its_own() -> None:
     assert rule.coverage == pytest.approx(rule.reached(taxon_O, probability_O).mean())
 
 
+def test_a_taxon_that_no_threshold_helps_is_never_answered_only_where_that_is_plain() -> None:
+    # 0 is always right; 1 in seven of ten cases, however sure; of 2 there are too few answers to tell.
+    taxon_O = np.repeat([0, 1, 2], [2000, 200, 70])
+    right_O = np.concatenate([np.ones(2000), np.arange(200) % 10 < 7, np.arange(70) != 5]).astype(bool)
+    rule = fit_rank(taxon_O, np.full(2270, 0.9), right_O, precision=0.95, per_taxon=True)
+    assert rule.threshold == 0.9
+    assert rule.by_taxon == {0: 0.9, 1: NEVER}
+
+
 def test_the_finest_rank_that_is_sure_enough_is_answered() -> None:
     rules = [RankRule(limit, 0.95, 0.95, 0.5, 100) for limit in (0.8, 0.9, 0.7)]
     taxa = [np.array([10, 11, 12, 13]), np.array([20, 21, 22, 23]), np.array([30, 31, 32, 33])]

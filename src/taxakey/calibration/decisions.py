@@ -31,7 +31,8 @@ _FORMAT = 1
 Floats = NDArray[np.float64]
 
 Sureness = Literal["probability", "entropy", "energy"]
-"""High for what the model knows: the largest probability, minus the entropy, the log-sum-exp of the raw scores (minus the energy)."""
+"""High for what the model knows: the largest probability, minus the entropy, the log-sum-exp of the raw scores (their energy with
+the sign turned)."""
 SURENESSES: tuple[Sureness, ...] = get_args(Sureness)
 
 
@@ -94,6 +95,8 @@ class Decisions:
         shares = (self.precision, self.confidence, self.coverage)
         if not all(0 < share < 1 for share in shares):
             raise BadInput(f"precision, confidence and coverage are {shares}; each lies between 0 and 1")
+        if any(rule.by_taxon for rule in self.roll_up.values()):
+            raise BadInput("thresholds of single taxa stand in by_taxon, by name: places change with the classes")
         if "species" not in self.roll_up or not {*self.roll_up, *self.by_taxon} <= set(RANKS):
             raise BadInput(
                 f"rules for {', '.join(self.roll_up) or 'no rank'}: the species has one, and others are {', '.join(RANKS[1:])}"
@@ -104,14 +107,14 @@ class Decisions:
         """Ranks at which may be answered, from the finest."""
         return tuple(rank for rank in RANKS if rank in self.roll_up)
 
-    def rules(self, taxonomy: Taxonomy) -> list[RankRule]:
-        """A rule for each of `ranks`, for the classes of this taxonomy or of some of them."""
-        found = []
+    def rules(self, taxonomy: Taxonomy) -> dict[str, RankRule]:
+        """The rule of each of `ranks`, for the classes of this taxonomy or of some of them."""
+        found = {}
         for rank in self.ranks:
             own = self.by_taxon.get(rank, {})
             place = {name: index for index, name in enumerate(taxonomy.taxa(rank))}
             by_taxon = {place[name]: threshold for name, threshold in own.items() if name in place}
-            found.append(replace(self.roll_up[rank], by_taxon=by_taxon))
+            found[rank] = replace(self.roll_up[rank], by_taxon=by_taxon)
         return found
 
     def sets(self, taxonomy: Taxonomy) -> ConformalSets:
@@ -144,15 +147,16 @@ class Decisions:
         taxonomy.require_same(self.taxonomy, mine="the model", theirs=file)
         if calibration is None or calibration_mark(calibration) != self.calibration:
             raise BadInput(
-                f"{file}: its thresholds were fitted to another calibration than calibration.json; run `taxakey calibrate` again, "
+                f"{file}: its thresholds belong to another calibration than calibration.json; run `taxakey calibrate` again, "
                 "or delete it"
             )
 
     # ---- files ----
 
     def _content(self) -> dict[str, Any]:
-        rules = {rank: {k: v for k, v in asdict(rule).items() if k != "by_taxon"} for rank, rule in self.roll_up.items()}
-        content = {**asdict(self), "roll_up": rules, "format": _FORMAT}
+        content = {**asdict(self), "format": _FORMAT}
+        for rule in content["roll_up"].values():
+            del rule["by_taxon"]  # names stand for its places, in the field of that name
         for name in ("unknown", "organism"):
             if content[name] is not None:  # JSON has no infinity; its name is read by float() again
                 content[name]["threshold"] = _finite_or_word(content[name]["threshold"])

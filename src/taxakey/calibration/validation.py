@@ -6,7 +6,7 @@ Shapes: I images, O observations, C classes, R ranks from the finest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -81,7 +81,7 @@ def fit_decisions(
     calibration: Calibration,
     options: DecisionOptions = DecisionOptions(),
 ) -> Decisions:
-    """Thresholds from validation observations: calibrated probabilities, log-sum-exp of the raw scores (means over images), names.
+    """Thresholds from validation observations: calibrated probabilities, log-sum-exp of the raw scores (image means), names.
 
     Species outside the model count where they can: every answer to one is wrong at the species, and may be right at the genus.
     """
@@ -89,7 +89,7 @@ def fit_decisions(
     known_O = true_O >= 0
     unknown = _unknown(probabilities_OC, logsumexp_O, true_O)
     flagged_O = unknown.flags(probabilities_OC, logsumexp_O) if unknown else np.zeros(len(true_O), dtype=bool)
-    rules = _roll_up(probabilities_OC, flagged_O, truth, taxonomy, options)
+    found = _roll_up(probabilities_OC, flagged_O, truth, taxonomy, options)
     true_p_N = probabilities_OC[known_O, true_O[known_O]]
     classes = len(taxonomy) if options.by_species else None
     sets = fit_conformal(true_p_N, true_O[known_O], coverage=options.coverage, classes=classes)
@@ -102,11 +102,11 @@ def fit_decisions(
         precision=options.precision,
         confidence=options.confidence,
         observations=len(true_O),
-        roll_up=rules,
+        roll_up={rank: replace(rule, by_taxon={}) for rank, rule in found.items()},
         coverage=options.coverage,
         set_threshold=sets.threshold,
         set_by_species=by_species,
-        by_taxon={rank: _by_name(rule, taxonomy.taxa(rank)) for rank, rule in rules.items() if rule.by_taxon},
+        by_taxon={rank: _by_name(rule, taxonomy.taxa(rank)) for rank, rule in found.items() if rule.by_taxon},
         unknown=unknown,
         organism=_organism(probabilities_OC, logsumexp_O, options.kept),
         measured={"sets": {"covered": covered, "mean_size": mean_set_size(inside_NC), "observations": int(known_O.sum())}},
@@ -157,7 +157,7 @@ def _candidates(probabilities_OC: Floats, logsumexp_O: Floats) -> dict[Sureness,
 
 
 def _unknown(probabilities_OC: Floats, logsumexp_O: Floats, true_O: NDArray[np.int64]) -> Rejection | None:
-    """The threshold with the least Track 4 cost, on the sureness that parts known from unknown best; None with too few unknown."""
+    """The threshold with the least Track 4 cost, on the sureness that tells the unknown best; None with too few of them."""
     from taxakey.metrics.detection import auroc, fpr_at_tpr
 
     known_O = true_O >= 0

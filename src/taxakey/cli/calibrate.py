@@ -57,9 +57,10 @@ def _scaling(calibration: Calibration) -> str:
 
 def _decided(decisions: Decisions) -> list[str]:
     sets = decisions.measured["sets"]
+    covered = f"{sets['covered']:.1%} hold the right one ({decisions.coverage:.0%} promised)"
     lines = [
         f"{decisions.meaning} Promised are {decisions.precision:.0%}.",
-        f"Sets of species: {sets['covered']:.1%} hold the right one ({decisions.coverage:.0%} promised), {sets['mean_size']:.2f} on average.",
+        f"Sets of species: {covered}, {sets['mean_size']:.2f} species on average.",
     ]
     if (unknown := decisions.unknown) is None:
         return [*lines, "No threshold for unknown species: the part holds too few species outside the model."]

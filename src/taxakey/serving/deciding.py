@@ -23,7 +23,7 @@ Rule = Literal["argmax", "roll-up", "least-cost"]
 Costs = Literal["poison"] | CostList
 LARGEST_SET = 10
 """Names of a set of species that are written out; how many there are is always said."""
-First = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float64]]]
+First = Mapping[str, tuple[NDArray[np.int64], NDArray[np.floating]]]
 """For each rank the first taxon [S] and its summed probability [S]."""
 
 
@@ -97,7 +97,7 @@ class Decider:
         self.rule, self.taxonomy, self.decisions = rule, taxonomy, decisions
         self._poisonous_C = _poisonous(taxonomy) if costs == "poison" else None
         self._costs = costs.bind(taxonomy) if isinstance(costs, CostList) else None
-        self._rules = decisions.rules(taxonomy) if decisions else []
+        self._rules = decisions.rules(taxonomy) if decisions else {}
         self._sets = decisions.sets(taxonomy) if decisions else None
 
     def flags(
@@ -119,7 +119,7 @@ class Decider:
         found = []
         for s, (rank, taxon) in enumerate(zip(ranks, taxon_S.tolist(), strict=True)):
             name = self.taxonomy.taxa(rank)[taxon] if rank else ""
-            probability = None if not rank else self._probability(rank, taxon, probabilities_SC[s], first[rank], s)
+            probability = float(probabilities_SC[s, taxon]) if rank == "species" else float(first[rank][1][s]) if rank else None
             decided = (self.rule, rank, name, probability)
             found.append(Decision(*decided, *self._possible(probabilities_SC[s]), unknown[s], organism[s]))
         return found
@@ -131,22 +131,17 @@ class Decider:
         if self.rule != "roll-up":
             return ["species"] * len(probabilities_SC), self._one_species(probabilities_SC, first)
         assert self.decisions is not None
-        ranks = self.decisions.ranks
+        ranks = [rank for rank in self.decisions.ranks if rank in first]  # of a few species perhaps no family is known
         taxon_RS, probability_RS = zip(*(first[rank] for rank in ranks), strict=True)
         # What may be an unknown species isn't named to the species; its genus may be right (fitted so, see `validation`).
         species_S = np.where(unknown_S, -1.0, probability_RS[0])
-        rank_S, taxon_S = roll_up(self._rules, taxon_RS, [species_S, *probability_RS[1:]])
+        rank_S, taxon_S = roll_up([self._rules[rank] for rank in ranks], taxon_RS, [species_S, *probability_RS[1:]])
         return [ranks[place] if place >= 0 else "" for place in rank_S.tolist()], taxon_S
 
     def _one_species(self, probabilities_SC: NDArray[np.floating], first: First) -> NDArray[np.int64]:
         if self._costs is not None:
             return least_cost(probabilities_SC, self._costs)
         return first["species"][0] if self._poisonous_C is None else least_track3(probabilities_SC, self._poisonous_C)
-
-    def _probability(
-        self, rank: str, taxon: int, probabilities_C: NDArray[np.floating], first: tuple[NDArray, NDArray], s: int
-    ) -> float:
-        return float(probabilities_C[taxon]) if rank == "species" else float(first[1][s])
 
     def _possible(self, probabilities_C: NDArray[np.floating]) -> tuple[tuple[str, ...], int | None, float | None]:
         if self._sets is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,7 +37,7 @@ def read_name_list(file: Path, region: str | None = None) -> NameList:
     """
     if file.is_dir() or file.suffix.lower() == ".zip":
         return _of_checklist(file, region)
-    dialect, header = sniff(str(file), partial(open, file, "rb"))
+    dialect, header = sniff(str(file), lambda: open(file, "rb"))
     lower = [column.strip().lower().rpartition(":")[2] for column in header]
     if region is None and any(column in _LINKED for column in lower):
         return _of_checklist(file, region)
@@ -52,7 +51,7 @@ def read_name_list(file: Path, region: str | None = None) -> NameList:
 
 def _column(file: Path, dialect: Dialect, name: int, region: int | None) -> pa.Table:
     wanted = {"name": [name]} | ({} if region is None else {"region": [region]})
-    found = read_delimited(partial(open, file, "rb"), dialect, wanted, str(file)).table
+    found = read_delimited(lambda: open(file, "rb"), dialect, wanted, str(file)).table
     return pa.table({column: plain(found[column]) for column in wanted})
 
 
