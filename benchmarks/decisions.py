@@ -49,7 +49,9 @@ def main() -> None:
     for name in ("records", "dataset", "vectors"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--recipe", type=Path, required=True)
-    parser.add_argument("--strangers", nargs="*", default=[], metavar="NAME=FOLDER", help="pictures that show no species of the model")
+    parser.add_argument(
+        "--strangers", nargs="*", default=[], metavar="NAME=FOLDER", help="pictures that show no species of the model"
+    )
     parser.add_argument("--most", type=int, default=150, help="of each folder of strangers")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -58,7 +60,9 @@ def main() -> None:
     train(given.dataset, recipe, given.out / "run", embeddings_folder=given.vectors, device="cpu")
     model, dataset = load_model(given.out / "run"), Dataset.open(given.dataset)
     found["all species"] = known_species(model, dataset, given.vectors)
-    pictures = {name: _pictures(Path(folder), given.most) for name, _, folder in (item.partition("=") for item in given.strangers)}
+    pictures = {
+        name: _pictures(Path(folder), given.most) for name, _, folder in (item.partition("=") for item in given.strangers)
+    }
     pictures |= {"noise": _noise(), "pages of text": _text()}
     found["no organism"] = no_organism(model, dataset, given.vectors, pictures)
     found["some species unknown"] = some_unknown(given.records, recipe, given.out)
@@ -73,7 +77,9 @@ def known_species(model: Model, dataset: Dataset, vectors: Path) -> dict[str, An
     scores = {name: raw_scores(model, dataset.part(name), vectors, "cpu") for name in ("validation", "test")}
     learnt = {method: _learn(scores["validation"], dataset.part("validation"), model, method) for method in METHODS}
     test = dataset.part("test")
-    found: dict[str, Any] = {"calibration": {"none": _calibration(torch.softmax(torch.from_numpy(scores["test"]), 1).numpy(), test)}}
+    found: dict[str, Any] = {
+        "calibration": {"none": _calibration(torch.softmax(torch.from_numpy(scores["test"]), 1).numpy(), test)}
+    }
     for method, (bound, _) in learnt.items():
         found["calibration"][method] = _calibration(bound.probabilities(scores["test"]), test)
     bound, decisions = learnt["temperature"]
@@ -84,13 +90,19 @@ def known_species(model: Model, dataset: Dataset, vectors: Path) -> dict[str, An
         options = DecisionOptions(coverage=coverage)
         found[f"sets at {coverage:.0%}"] = _sets(_learn(scores["validation"], dataset.part("validation"), model, options=options)[1],
                                                  probabilities_OC, test)  # fmt: skip
-    by_species = _learn(scores["validation"], dataset.part("validation"), model, options=DecisionOptions(coverage=0.75, by_species=True))
+    by_species = _learn(
+        scores["validation"], dataset.part("validation"), model, options=DecisionOptions(coverage=0.75, by_species=True)
+    )
     found["sets at 75 % by species"] = _sets(by_species[1], probabilities_OC, test)
     return found
 
 
 def _learn(
-    scores_IC: NDArray[np.float32], part: Part, model: Model, method: Any = "temperature", options: DecisionOptions = DecisionOptions()
+    scores_IC: NDArray[np.float32],
+    part: Part,
+    model: Model,
+    method: Any = "temperature",
+    options: DecisionOptions = DecisionOptions(),
 ) -> tuple[BoundCalibration, Decisions]:
     calibration, decisions = learn_from_validation(
         scores_IC, part.observation_ids, part.truth(), model.taxonomy, method=method, options=options
@@ -113,14 +125,18 @@ def _calibration(probabilities_OC: NDArray[np.floating], part: Part) -> dict[str
     return {name: str(interval) for name, interval in found.items()}
 
 
-def _roll_up(decisions: Decisions, probabilities_OC: NDArray[np.floating], part: Part, flagged_O: NDArray[np.bool_]) -> dict[str, Any]:
+def _roll_up(
+    decisions: Decisions, probabilities_OC: NDArray[np.floating], part: Part, flagged_O: NDArray[np.bool_]
+) -> dict[str, Any]:
     """Share answered at each rank, and how many of those answers are right."""
     taxonomy, truth = part.taxonomy, part.truth()
     first = {rank: first_of_rank(np.asarray(probabilities_OC, dtype=np.float64), taxonomy, rank) for rank in decisions.ranks}
     names = {"species": truth.species, "genus": truth.genus, "family": truth.family}
     probability_RO = [first[rank][1] for rank in decisions.ranks]
     probability_RO[0] = np.where(flagged_O, -1.0, probability_RO[0])
-    rank_O, taxon_O = roll_up(list(decisions.rules(taxonomy).values()), [first[rank][0] for rank in decisions.ranks], probability_RO)
+    rank_O, taxon_O = roll_up(
+        list(decisions.rules(taxonomy).values()), [first[rank][0] for rank in decisions.ranks], probability_RO
+    )
     found: dict[str, Any] = {}
     right_O = np.zeros(len(part), dtype=bool)
     for place, rank in enumerate(decisions.ranks):
@@ -128,7 +144,9 @@ def _roll_up(decisions: Decisions, probabilities_OC: NDArray[np.floating], part:
         right_O |= here_O & (taxon_O == taxonomy.index_of(names[rank], rank))
         found[rank] = _answered(here_O, right_O)
     found["any"] = _answered(rank_O >= 0, right_O)
-    found["always to the species"] = _answered(np.ones(len(part), dtype=bool), first["species"][0] == taxonomy.index_of(truth.species))
+    found["always to the species"] = _answered(
+        np.ones(len(part), dtype=bool), first["species"][0] == taxonomy.index_of(truth.species)
+    )
     return found
 
 
@@ -213,7 +231,9 @@ def _text() -> list[Any]:
     for _ in range(STRANGE_PICTURES):
         page = Image.new("RGB", (400, 560), tuple(generator.integers(225, 256, 3).tolist()))
         for y in range(20, 540, 18):
-            words = ["".join(chr(97 + letter) for letter in generator.integers(0, 26, generator.integers(2, 9))) for _ in range(9)]
+            words = [
+                "".join(chr(97 + letter) for letter in generator.integers(0, 26, generator.integers(2, 9))) for _ in range(9)
+            ]
             ImageDraw.Draw(page).text((20, y), " ".join(words), fill=(30, 30, 30))
         pages.append(_png(page))
     return pages
@@ -249,9 +269,14 @@ def some_unknown(records: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
         found[kind] = _detection(sureness(kind, probabilities_OC, energy_O), known_O)
     found["chosen"] = decisions.unknown.sureness
     found["known flagged"], found["unknown flagged"] = _interval(flagged_O[known_O]), _interval(flagged_O[~known_O])
-    found["track 4"] = {"always answered": track4(true_O, answer_O), "with the threshold": track4(true_O, np.where(flagged_O, -1, answer_O))}
+    found["track 4"] = {
+        "always answered": track4(true_O, answer_O),
+        "with the threshold": track4(true_O, np.where(flagged_O, -1, answer_O)),
+    }
     found["roll-up at 95 %"] = _roll_up(decisions, probabilities_OC, test, flagged_O)
-    found["unknown, answered at a rank"] = _roll_up(decisions, probabilities_OC[~known_O], test.only(np.flatnonzero(~known_O)), flagged_O[~known_O])
+    found["unknown, answered at a rank"] = _roll_up(
+        decisions, probabilities_OC[~known_O], test.only(np.flatnonzero(~known_O)), flagged_O[~known_O]
+    )
     return found
 
 

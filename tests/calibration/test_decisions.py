@@ -19,7 +19,11 @@ from taxakey.metrics.costs import track4
 from taxakey.predictions import Truth
 from taxakey.taxonomy import Taxonomy
 
-SPECIES = [(f"{genus} {letter}", genus, family) for genus, family in (("Aa", "Xaceae"), ("Bb", "Xaceae"), ("Cc", "Yaceae")) for letter in "pqr"]
+SPECIES = [
+    (f"{genus} {letter}", genus, family)
+    for genus, family in (("Aa", "Xaceae"), ("Bb", "Xaceae"), ("Cc", "Yaceae"))
+    for letter in "pqr"
+]
 TAXONOMY = Taxonomy.from_rows([{"scientificName": name, "genus": genus, "family": family} for name, genus, family in SPECIES])
 PARENTS = {name: (genus, family) for name, genus, family in SPECIES} | {"Aa z": ("Aa", "Xaceae"), "Zz z": ("Zz", "Zaceae")}
 
@@ -149,7 +153,10 @@ def test_written_and_read_it_is_the_same(tmp_path: Path) -> None:
     for options in ({}, {"by_species": True}):
         _, decisions = learnt(strangers=0.3, **options)
         assert decisions.by_taxon, "a taxon with answers enough must have a threshold of its own here"
-        for changed in (decisions, replace(decisions, organism=Rejection("entropy", -np.inf), unknown=Rejection("energy", np.inf))):
+        for changed in (
+            decisions,
+            replace(decisions, organism=Rejection("entropy", -np.inf), unknown=Rejection("energy", np.inf)),
+        ):
             changed.write(tmp_path / "decisions.json")
             again = Decisions.read(tmp_path / "decisions.json")
             assert again == changed
@@ -162,7 +169,9 @@ def test_for_some_of_the_classes_the_thresholds_of_taxa_stay_theirs() -> None:
     own = {rank: dict(rules) for rank, rules in decisions.by_taxon.items()}
     some = Taxonomy.from_rows([row for row in TAXONOMY.table.to_pylist() if row["genus"] != "Aa"])
     genus = decisions.rules(some)["genus"]
-    assert {some.taxa("genus")[place]: t for place, t in genus.by_taxon.items()} == {k: v for k, v in own["genus"].items() if k != "Aa"}
+    assert {some.taxa("genus")[place]: t for place, t in genus.by_taxon.items()} == {
+        k: v for k, v in own["genus"].items() if k != "Aa"
+    }
     whole, part = decisions.sets(TAXONOMY).threshold_C, decisions.sets(some).threshold_C
     assert whole is not None
     assert part is not None

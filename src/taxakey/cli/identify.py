@@ -170,10 +170,18 @@ def _table(answers: list[tuple[str, Answer]]) -> object:
 
 
 def _doubt(answer: Answer) -> str:
-    """What is said beside the first name."""
-    if answer.decision is None:
+    """What is said beside the first name, in few words."""
+    decision = answer.decision
+    if decision is None:
         return "unsure" if answer.unsure else ""
-    return answer.decision.sentence
+    if decision.organism is False:
+        return "no organism?"
+    if decision.rule == "least-cost":
+        return f"least cost: {decision.name}"
+    perhaps = "unknown species? " if decision.unknown else ""
+    return perhaps + (
+        f"{decision.rank} {decision.name}" if decision.rank in ("genus", "family") else decision.rank or "not even the family"
+    )
 
 
 def _to_stdout(
