@@ -65,9 +65,10 @@ def main() -> None:
     }
     pictures |= {"noise": _noise(), "pages of text": _text()}
     found["no organism"] = no_organism(model, dataset, given.vectors, pictures)
+    _print(found)
     found["some species unknown"] = some_unknown(given.records, recipe, given.out)
     write_json(given.out / "decisions.json", found)
-    _print(found)
+    _print({"some species unknown": found["some species unknown"]})
 
 
 # ---- a model that knows all species ----
@@ -254,7 +255,7 @@ def some_unknown(records: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
     dataset_folder, vectors = out / "unknown-dataset", out / "unknown-vectors"
     _without_some(records, out / "unknown-records")
     build(out / "unknown-records", dataset_folder, BuildOptions(longest_edge=512))
-    embed(dataset_folder, recipe.backbone, vectors, device="cpu")
+    embed(dataset_folder, recipe.resolved().backbone, vectors, device="cpu")
     train(dataset_folder, recipe, out / "unknown-run", embeddings_folder=vectors, device="cpu")
     model, dataset = load_model(out / "unknown-run"), Dataset.open(dataset_folder)
     validation, test = dataset.part("validation"), dataset.part("test")

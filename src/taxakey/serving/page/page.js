@@ -227,7 +227,10 @@ function decided(best, decision) {
   if (decision.rule === "least-cost") return ["The answer that is expected to cost least: ", name, ", ", share, "."];
   if (decision.rank === "genus") return [`This is ${/^[AEIOU]/.test(decision.name) ? "an" : "a"} `, name, ", ", share, "; which one can't be said."];
   if (decision.rank === "family") return ["This is one of the ", name, ", ", share, "; which genus can't be said."];
-  if (decision.rank !== "species") return ["What it is can't be said, not even its family."];
+  if (decision.rank !== "species") {
+    const guess = [make("em", "", nameOf(best)), ", has ", make("span", "share", percent(best.score)), "."];
+    return ["What it is can't be said, not even its family. The best guess, ", ...guess];
+  }
   const family = nameOf(best) === decision.name ? best.species.family.scientificNameWithoutAuthor : "";
   return ["This looks like ", name, family ? ` (${family}), ` : ", ", share, "."];
 }
