@@ -1,9 +1,9 @@
 """What calibration and decisions are worth on real photographs, with strangers among them.
 
-    python benchmarks/decisions.py RECORDS DATASET VECTORS --recipe recipes/flowers102-linear.yaml --strangers NAME=FOLDER … --out WORK
+    python benchmarks/decisions.py RECORDS DATASET VECTORS --recipe RECIPE.yaml --out WORK --strangers NAME=FOLDER …
 
-DATASET and VECTORS are those of RECORDS (`taxakey build`, `taxakey embed`). Two models are trained on them: one as the recipe says,
-and one that never sees every sixth species, which stay in validation and test as unknown. Everything is fitted on validation and
+DATASET and VECTORS are those of RECORDS (`taxakey build`, `taxakey embed`). Two models are trained: one as the recipe says, and one
+that never sees every sixth species, which stay in validation and test as unknown. Everything is fitted on validation and
 measured on test; intervals by bootstrap over observations (95 %). Writes WORK/decisions.json.
 """
 
@@ -49,9 +49,7 @@ def main() -> None:
     for name in ("records", "dataset", "vectors"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--recipe", type=Path, required=True)
-    parser.add_argument(
-        "--strangers", nargs="*", default=[], metavar="NAME=FOLDER", help="pictures that show no species of the model"
-    )
+    parser.add_argument("--strangers", nargs="*", default=[], metavar="NAME=FOLDER", help="pictures of something else")
     parser.add_argument("--most", type=int, default=150, help="of each folder of strangers")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()

@@ -165,7 +165,7 @@ def test_written_and_read_it_is_the_same(tmp_path: Path) -> None:
 
 
 def test_for_some_of_the_classes_the_thresholds_of_taxa_stay_theirs() -> None:
-    calibration, decisions = learnt(4000, by_species=True)
+    _, decisions = learnt(4000, by_species=True)
     own = {rank: dict(rules) for rank, rules in decisions.by_taxon.items()}
     some = Taxonomy.from_rows([row for row in TAXONOMY.table.to_pylist() if row["genus"] != "Aa"])
     genus = decisions.rules(some)["genus"]

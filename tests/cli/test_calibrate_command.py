@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from taxakey.artifacts import read_json
 from taxakey.calibration import Calibration, Decisions
-from taxakey.calibration.validation import learn_from_validation
+from taxakey.calibration.validation import DecisionOptions, learn_from_validation
 from taxakey.cli.calibrate import calibrate as command
 from taxakey.cli.identify import identify
 from taxakey.dataset.reader import Dataset
@@ -91,18 +91,12 @@ def test_a_bundle_takes_them_along_and_older_answers_arent_mixed_in(run: Path, s
     picture = tmp_path / "sheet.jpg"
     picture.write_bytes(Dataset.open(sheets_dataset).part("test").image_bytes(0))
     identify(tmp_path / "bundle", [str(picture)], out=tmp_path / "names.csv")
-    calibrate(run, sheets_dataset, options=replace(_options(), coverage=0.5))
+    calibrate(run, sheets_dataset, options=DecisionOptions(coverage=0.5))
     with pytest.raises(PlanMismatch):  # the bundle was made with other decisions
         export(run, tmp_path / "bundle")
     export(run, tmp_path / "newer")
     with pytest.raises(PlanMismatch, match="begun with decisions"):
         identify(tmp_path / "newer", [str(picture)], out=tmp_path / "names.csv")
-
-
-def _options():  # noqa: ANN202
-    from taxakey.calibration.validation import DecisionOptions
-
-    return DecisionOptions()
 
 
 def test_decisions_left_over_from_another_calibration_are_replaced(run: Path, sheets_dataset: Path) -> None:

@@ -175,7 +175,8 @@ def test_least_cost_for_poison(identifier: Identifier) -> None:
 def test_least_cost_from_a_file(identifier: Identifier, tmp_path: Path) -> None:
     file = tmp_path / "costs.csv"
     file.write_text(
-        "true,answer,cost\nCaltha palustris,Tussilago farfara,50\nPoa annua,Bellis perennis,2\nBellis perennis,Caltha palustris,0\n"
+        "true,answer,cost\nCaltha palustris,Tussilago farfara,50\nPoa annua,Bellis perennis,2\n"
+        "Bellis perennis,Caltha palustris,0\n"
     )
     model = identifier.deciding("least-cost", str(file))
     assert CostList.read(file).strangers(make_taxonomy()) == ["Poa annua"]

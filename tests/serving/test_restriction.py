@@ -117,7 +117,7 @@ def test_a_restricted_model_names_only_these_and_says_so(identifier: Identifier,
     only = identifier.only("Asteraceae")
     p = expected_probabilities(COLOURS["Caltha palustris"])[[2, 3, 5]]
     answer = only.identify([photograph("Caltha palustris")], top=100)[0]
-    assert [taxon.scientific_name for taxon in answer.species][0] == "Tussilago farfara"
+    assert answer.species[0].scientific_name == "Tussilago farfara"
     assert len(answer.species) == 3
     assert sum(taxon.probability for taxon in answer.species) == pytest.approx(1)
     assert answer.species[0].probability == pytest.approx(p[2] / p.sum(), abs=0.02)  # JPEG's colours are off by a level

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,7 +39,7 @@ def read_name_list(file: Path, region: str | None = None) -> NameList:
     """
     if file.is_dir() or file.suffix.lower() == ".zip":
         return _of_checklist(file, region)
-    dialect, header = sniff(str(file), lambda: open(file, "rb"))
+    dialect, header = sniff(str(file), _opener(file))
     lower = [column.strip().lower().rpartition(":")[2] for column in header]
     if region is None and any(column in _LINKED for column in lower):
         return _of_checklist(file, region)
@@ -49,9 +51,13 @@ def read_name_list(file: Path, region: str | None = None) -> NameList:
     return _of_names(_column(file, dialect, name, None) if region is None else _of_region(file, dialect, lower, name, region))
 
 
+def _opener(file: Path) -> Callable[[], IO[bytes]]:
+    return lambda: open(file, "rb")
+
+
 def _column(file: Path, dialect: Dialect, name: int, region: int | None) -> pa.Table:
     wanted = {"name": [name]} | ({} if region is None else {"region": [region]})
-    found = read_delimited(lambda: open(file, "rb"), dialect, wanted, str(file)).table
+    found = read_delimited(_opener(file), dialect, wanted, str(file)).table
     return pa.table({column: plain(found[column]) for column in wanted})
 
 
