@@ -2,8 +2,8 @@
 
     python benchmarks/decisions.py RECORDS DATASET VECTORS --recipe RECIPE.yaml --out WORK --strangers NAME=FOLDER …
 
-DATASET and VECTORS are those of RECORDS (`taxakey build`, `taxakey embed`). Two models are trained: one as the recipe says, and one
-that never sees every sixth species, which stay in validation and test as unknown. Everything is fitted on validation and
+DATASET and VECTORS are those of RECORDS (`taxakey build`, `taxakey embed`). Two models are trained: one as the recipe says, and
+one that never sees every sixth species, which stay in validation and test as unknown. Everything is fitted on validation and
 measured on test; intervals by bootstrap over observations (95 %). Writes WORK/decisions.json.
 """
 
@@ -87,8 +87,8 @@ def known_species(model: Model, dataset: Dataset, vectors: Path) -> dict[str, An
     found["promised"] = {rank: rule.precision for rank, rule in decisions.roll_up.items()}
     for coverage in (0.8, 0.9, 0.95):
         options = DecisionOptions(coverage=coverage)
-        found[f"sets at {coverage:.0%}"] = _sets(_learn(scores["validation"], dataset.part("validation"), model, options=options)[1],
-                                                 probabilities_OC, test)  # fmt: skip
+        decisions = _learn(scores["validation"], dataset.part("validation"), model, options=options)[1]
+        found[f"sets at {coverage:.0%}"] = _sets(decisions, probabilities_OC, test)
     by_species = _learn(
         scores["validation"], dataset.part("validation"), model, options=DecisionOptions(coverage=0.75, by_species=True)
     )
