@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, start, write_json, write_parquet, write_text
+from taxakey.calibration.decisions import FILE as DECISIONS_FILE
 from taxakey.errors import ExportMismatch, needs_extra
 from taxakey.metadata.encoder import FILE as METADATA_FILE
 from taxakey.metadata.observation import terms
@@ -40,7 +41,7 @@ def export(model_folder: Path | str, out: Path | str) -> Manifest:
 
     model.onnx (input `pixels` float32 [B, 3, H, W], any B; output `scores` float32 [B, C], unnormalised log-probabilities; a
     model that takes metadata has a second input `metadata` float32 [B, M] and metadata.json, which says what it means),
-    taxonomy.parquet, config.json, calibration.json (if the model has one), README.md, manifest.json.
+    taxonomy.parquet, config.json, calibration.json and decisions.json (if the model has them), README.md, manifest.json.
     Raises ExportMismatch, and leaves nothing finished, when onnxruntime's answers aren't torch's.
     """
     with needs_extra("export"):
@@ -65,7 +66,7 @@ def export(model_folder: Path | str, out: Path | str) -> Manifest:
 
 def _input_hashes(model_folder: Path) -> dict[str, str]:
     files = {"weights": "model.safetensors", "config": "config.json", "calibration": "calibration.json"}
-    files["metadata"] = METADATA_FILE
+    files |= {"decisions": DECISIONS_FILE, "metadata": METADATA_FILE}
     return {name: hash_of(model_folder / file) for name, file in files.items() if (model_folder / file).is_file()}
 
 
@@ -188,6 +189,8 @@ def _finish(model: Model, out: Path, plan: Plan, difference: float) -> Manifest:
     write_json(out / "config.json", dict(model.config))
     if model.calibration is not None:
         model.calibration.write(out / "calibration.json")
+    if model.decisions is not None:
+        model.decisions.write(out / DECISIONS_FILE)
     if model.metadata is not None:
         model.metadata.write(out)
     write_text(out / "README.md", _card(model, difference))

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from taxakey.cli.identify import identify
-from taxakey.errors import BadImage, BadInput
+from taxakey.errors import BadImage, BadInput, PlanMismatch
 from taxakey.serving.photographs import by_folder, find_photographs
 
 sys.path.append(str(Path(__file__).parent.parent / "serving"))
-from colour_model import COLOURS, picture, write_bundle
+from colour_model import COLOURS, make_decisions, picture, write_bundle
 
 # The command without the other commands, with progress and errors as main has them.
 COMMAND = """
@@ -185,3 +185,51 @@ def test_an_argument_without_pictures_is_named(argument: str, said: str, tmp_pat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=said):
         find_photographs([argument])
+
+
+# ---- decisions and restriction ----
+
+
+def test_a_restriction_is_said_and_written(
+    bundle: Path, herbarium: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flora = tmp_path / "flora.csv"
+    flora.write_text("country,species\nPeru,Bellis perennis\nPeru,Caltha palustris\nPeru,Poa annua\nFiji,Aconitum napellus\n")
+    out = tmp_path / "names.csv"
+    identify(bundle, [str(herbarium)], out=out, only=f"{flora}:Peru")
+    said = capsys.readouterr().err
+    assert "Only 2 of the model's 6 species were considered: flora.csv, Peru. 1 of the 3 species listed there are unknown" in said
+    rows = rows_of(out)
+    assert len(rows) == 12 * 2
+    assert {row["species"] for row in rows} == {"Bellis perennis", "Caltha palustris"}
+    assert "decided_name" not in rows[0]
+    for other in ({}, {"only": "Asteraceae"}, {"only": f"{flora}:Peru", "decide": "argmax"}):
+        with pytest.raises(PlanMismatch):
+            identify(bundle, [str(herbarium)], out=out, **other)
+
+
+def test_least_cost_is_shown_and_written(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "yellow.png").write_bytes(picture((246, 222, 48), format="PNG"))
+    identify(bundle, [str(tmp_path / "yellow.png")], decide="least-cost", costs="poison")
+    screen = "".join(capsys.readouterr().out.split())
+    assert "leastcost:" in screen
+    assert "Caltha" in screen
+    identify(bundle, [str(tmp_path / "yellow.png")], decide="least-cost", costs="poison", out=tmp_path / "names.csv", top=1)
+    (row,) = rows_of(tmp_path / "names.csv")
+    assert (row["species"], row["decided_name"], row["decided_rank"]) == ("Tussilago farfara", "Caltha palustris", "species")
+    assert (row["unknown"], row["possible_count"]) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("colour", "said"),
+    [((235, 235, 225), "species"), ((75, 55, 180), "genus Aconitum"), ((246, 222, 48), "not even the family"),
+     ((128, 128, 128), "unknown species? genus Aconitum"), ((0, 255, 0), "no organism?")],
+)  # fmt: skip
+def test_the_screen_says_what_may_be_believed(
+    colour: tuple[int, int, int], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    bundle = write_bundle(tmp_path / "bundle", decisions=make_decisions())
+    (tmp_path / "picture.png").write_bytes(picture(colour, format="PNG"))
+    identify(bundle, [str(tmp_path / "picture.png")], top=1)
+    assert capsys.readouterr().out.rstrip().splitlines()[1].rstrip().endswith(f"%  {said}")

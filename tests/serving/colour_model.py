@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from taxakey.artifacts import Plan, finish, start, write_json, write_parquet
-from taxakey.calibration import Calibration
+from taxakey.calibration import Calibration, Decisions
+from taxakey.calibration.decisions import Rejection, calibration_mark
+from taxakey.calibration.roll_up import RankRule
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.export import write_onnx
 from taxakey.metadata.encoder import MetadataEncoder, MetadataOptions
@@ -73,7 +76,31 @@ def make_taxonomy() -> Taxonomy:
     )
 
 
-def write_bundle(folder: Path, *, calibrated: bool = True, told: bool = False) -> Path:
+RULE = {"precision": 0.97, "precision_low": 0.95, "coverage": 0.5, "observations": 400}
+BETWEEN, GREY, GREEN, YELLOW = (75, 55, 180), (128, 128, 128), (0, 255, 0), (246, 222, 48)
+"""Between two Aconitum; far from all, yet like an Aconitum variegatum; like no species; between Caltha and Tussilago."""
+
+
+def make_decisions(**changes: Any) -> Decisions:
+    """Of 0.7 to the species, of 0.9 to genus and family; energies as worked out from the colours."""
+    return Decisions(
+        **{
+            "taxonomy": make_taxonomy().fingerprint,
+            "calibration": calibration_mark(Calibration(TEMPERATURE)),
+            "precision": 0.95,
+            "confidence": 0.95,
+            "observations": 412,
+            "roll_up": {"species": RankRule(0.7, **RULE), "genus": RankRule(0.9, **RULE), "family": RankRule(0.9, **RULE)},
+            "coverage": 0.9,
+            "set_threshold": 0.1,
+            "unknown": Rejection("energy", -6.0),
+            "organism": Rejection("energy", -20.0),
+            **changes,
+        }
+    )
+
+
+def write_bundle(folder: Path, *, calibrated: bool = True, told: bool = False, decisions: Decisions | None = None) -> Path:
     taxonomy = make_taxonomy()
     plan = Plan("bundle", inputs={"weights": "0123456789abcdef" * 4})
     start(folder, plan)
@@ -92,6 +119,8 @@ def write_bundle(folder: Path, *, calibrated: bool = True, told: bool = False) -
     write_json(folder / "config.json", config)
     if calibrated:
         Calibration(TEMPERATURE, UNSURE_BELOW, MEASURED).write(folder / "calibration.json")
+    if decisions is not None:
+        decisions.write(folder / "decisions.json")
     finish(folder, plan, counts={"classes": 6}, taxonomy=taxonomy.fingerprint)
     return folder
 

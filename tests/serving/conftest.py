@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from colour_model import COLOURS, picture, write_bundle
+from colour_model import COLOURS, make_decisions, picture, write_bundle
 from fastapi import FastAPI
 
 from taxakey.serving.app import create_app
@@ -27,6 +27,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def identifier(bundle: Path) -> Identifier:
     return load(bundle)
+
+
+@pytest.fixture(scope="session")
+def deciding_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with decisions.json."""
+    return write_bundle(tmp_path_factory.mktemp("serving") / "deciding", decisions=make_decisions())
+
+
+@pytest.fixture(scope="session")
+def deciding_address(deciding_bundle: Path) -> Iterator[str]:
+    with served(create_app(deciding_bundle, project="flora")) as address:
+        yield address
 
 
 @pytest.fixture

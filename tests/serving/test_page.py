@@ -8,7 +8,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from colour_model import COLOURS, picture
+from colour_model import BETWEEN, COLOURS, GREEN, GREY, picture
+
+from taxakey.serving.app import create_app
 
 pytestmark = pytest.mark.browser
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -39,8 +41,9 @@ def browser() -> Iterator:
 def open_page(browser, address: str) -> Iterator[Callable]:
     """Opens the page; in the end nothing may have gone to another host, and no script may have failed."""
     contexts, foreign, faults = [], [], []
+    usual = address
 
-    def open_it(viewport: dict[str, int] = DESKTOP, **options):
+    def open_it(viewport: dict[str, int] = DESKTOP, *, address: str = usual, **options):
         context = browser.new_context(viewport=viewport, **options)
         contexts.append(context)
         page = context.new_page()
@@ -208,3 +211,60 @@ def test_a_dropped_photograph_and_starting_over(open_page: Callable) -> None:
     assert not page.locator("#answer").is_visible()
     assert page.locator("#thumbs li").count() == 0
     assert page.evaluate("document.activeElement.id") == "files"
+
+
+# ---- a model that decides ----
+
+
+def ask_about(page, file: Path) -> None:
+    page.set_input_files("#files", file)
+    page.get_by_role("button", name="Identify").click()
+
+
+def test_a_genus_is_named_where_the_species_cant_be(open_page: Callable, deciding_address: str, tmp_path: Path) -> None:
+    page = open_page(address=deciding_address)
+    (tmp_path / "between.png").write_bytes(picture(BETWEEN, format="PNG"))
+    ask_about(page, tmp_path / "between.png")
+    assert statement(page) == "This is an Aconitum, over 99 %; which one can't be said."
+    assert page.locator("#statement em").inner_text() == "Aconitum"
+    possible = page.locator("#possible").inner_text().replace("\u00a0", " ")
+    assert possible.startswith("Sets like this hold the right species 90 % of the time: Aconitum ")
+    assert "97 % of them right" in page.locator("#explanation").inner_text().replace("\u00a0", " ")
+    assert "unsure" in (page.locator("#slip").get_attribute("class") or "")
+    assert page.locator("#species > li:visible").count() == 5, "the ranking stands beside"
+
+
+def test_what_may_be_unknown_is_said_first(open_page: Callable, deciding_address: str, tmp_path: Path) -> None:
+    page = open_page(address=deciding_address)
+    (tmp_path / "grey.png").write_bytes(picture(GREY, format="PNG"))
+    ask_about(page, tmp_path / "grey.png")
+    assert statement(page) == (
+        "Perhaps a species that this model doesn't know. This is an Aconitum, over 99 %; which one can't be said."
+    )
+    assert "may be named wrongly" in page.locator("#facts").inner_text()
+
+
+def test_no_organism_is_said_and_the_answer_is_a_click_away(open_page: Callable, deciding_address: str, tmp_path: Path) -> None:
+    page = open_page(address=deciding_address)
+    (tmp_path / "green.png").write_bytes(picture(GREEN, format="PNG"))
+    ask_about(page, tmp_path / "green.png")
+    page.locator("#problem p").wait_for()
+    assert page.locator("#problem p").inner_text().startswith("No organism that this model knows can be made out.")
+    assert not page.locator("#answer").is_visible()
+    page.get_by_role("button", name="Show the answer anyway").click()
+    assert statement(page).startswith("No organism that this model knows can be made out. ")
+    assert page.locator("#species > li:visible").count() == 5
+
+
+def test_a_restricted_server_says_so_with_every_answer(
+    open_page: Callable, bundle: Path, serve_app: Callable, photograph: Callable
+) -> None:
+    with serve_app(create_app(bundle, only="Asteraceae")) as address:
+        page = open_page(PHONE, address=address)
+        assert "Only 3 of the model's 6 species were considered" in page.locator("#facts").inner_text()
+        ask_about(page, photograph("Caltha palustris"))
+        statement(page)
+        said = page.locator("#restriction").inner_text().replace("\u00a0", " ")
+        assert "Only 3 of the model's 6 species were considered: the family Asteraceae." in said
+        assert said.endswith("Most of it lay on other species: perhaps it is one of those.")
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from taxakey.errors import BadImage
     from taxakey.metadata.observation import Known
     from taxakey.serving.answers import Answer
+    from taxakey.serving.deciding import Rule
     from taxakey.serving.formats import Format
     from taxakey.serving.identifier import Identifier
 
@@ -46,6 +47,15 @@ def identify(
         Path | None,
         typer.Option(help="The same for each: a CSV with file_name, eventDate, decimalLatitude, decimalLongitude, habitat …"),
     ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Only these species: flora.csv, flora.csv:COUNTRY, or taxa of the model (Rosaceae). Says so."),
+    ] = None,
+    decide: Annotated[
+        Literal["argmax", "roll-up", "least-cost"] | None,
+        typer.Option(help="What is answered beside the ranking; roll-up for a model with decisions.json, else nothing."),
+    ] = None,
+    costs: Annotated[str | None, typer.Option(help="For least-cost: poison, or a CSV with true,answer,cost.")] = None,
 ) -> None:
     """Name the species in photographs. Ends with status 2 when a picture couldn't be read; the others are named all the same.
 
@@ -55,7 +65,7 @@ def identify(
     """
     from taxakey.errors import BadInput
     from taxakey.serving.answer_file import printable_name
-    from taxakey.serving.formats import FORMATS
+    from taxakey.serving.formats import FORMATS, with_decisions
     from taxakey.serving.identifier import load
     from taxakey.serving.photographs import by_folder, find_photographs
 
@@ -65,16 +75,28 @@ def identify(
     paths = find_photographs(photographs)
     specimens: Mapping[Path, list[Path]] = by_folder(paths) if by == "folder" else {path: [path] for path in paths}
     named = {printable_name(path): files for path, files in specimens.items()}
-    identifier = load(model, device=device)
+    identifier = _chosen(load(model, device=device), only, decide, costs)
     given = {"eventDate": date, "decimalLatitude": lat, "decimalLongitude": lon, "habitat": habitat, "substrate": substrate}
     known = _known(identifier, list(named), {name: value for name, value in given.items() if value is not None}, observations)
     if chosen == "table":
         failures = _to_screen(identifier, named, known, top or 5, batch_size)
-    elif out is None:
-        failures = _to_stdout(identifier, named, known, FORMATS[chosen], top, batch_size)
     else:
-        failures = _to_file(identifier, named, known, FORMATS[chosen], top, batch_size, out, by)
+        how = with_decisions(FORMATS[chosen]) if identifier.rule else FORMATS[chosen]
+        if out is None:
+            failures = _to_stdout(identifier, named, known, how, top, batch_size)
+        else:
+            failures = _to_file(identifier, named, known, how, top, batch_size, out, by)
     _report(failures, len(named), out)
+
+
+def _chosen(identifier: Identifier, only: str | None, decide: Rule | None, costs: str | None) -> Identifier:
+    """The model as it was asked for; says on stderr what of a list it doesn't know."""
+    if decide or costs:
+        identifier = identifier.deciding(decide, costs)
+    if only is not None:
+        identifier = identifier.only(only)
+        print(identifier.restriction.meaning, file=sys.stderr)  # type: ignore[union-attr]
+    return identifier
 
 
 def _by_suffix(out: Path | None) -> FormatName:
@@ -137,14 +159,29 @@ def _table(answers: list[tuple[str, Answer]]) -> object:
     for column in ("species", "family"):
         table.add_column(column, no_wrap=True)
     table.add_column("probability", justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for name, answer in answers:
         for place, taxon in enumerate(answer.species):
-            photograph, doubt = (escape(name), "unsure" if answer.unsure else "") if place == 0 else ("", "")
+            photograph, doubt = (escape(name), escape(_doubt(answer))) if place == 0 else ("", "")
             species = f"[italic]{escape(taxon.scientific_name)}[/italic]"
             table.add_row(photograph, species, escape(taxon.family), f"{taxon.probability:.1%}", doubt)
         table.add_section()
     return table
+
+
+def _doubt(answer: Answer) -> str:
+    """What is said beside the first name, in few words."""
+    decision = answer.decision
+    if decision is None:
+        return "unsure" if answer.unsure else ""
+    if decision.organism is False:
+        return "no organism?"
+    if decision.rule == "least-cost":
+        return f"least cost: {decision.name}"
+    perhaps = "unknown species? " if decision.unknown else ""
+    return perhaps + (
+        f"{decision.rank} {decision.name}" if decision.rank in ("genus", "family") else decision.rank or "not even the family"
+    )
 
 
 def _to_stdout(
@@ -182,8 +219,8 @@ def _to_file(
     top = top or format.default_top
     failures: list[tuple[str, BadImage]] = []
     asked: dict[str, Any] = {"by": by, "temperature": identifier.calibration.temperature if identifier.calibration else None}
-    asked["known"] = _digest(named, known)
-    rows_each = min(top, len(identifier.taxonomy))
+    asked |= {"known": _digest(named, known), **identifier.plan}
+    rows_each = min(top, len(identifier.restriction.taxonomy if identifier.restriction else identifier.taxonomy))
     out.parent.mkdir(parents=True, exist_ok=True)
     with AnswerFile(out, format, rows_each=rows_each, fingerprint=identifier.fingerprint, asked=asked) as file:
         left = {name: files for name, files in named.items() if name not in file.done}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,6 +13,14 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
     project: Annotated[str, typer.Option(help="Name of the project in POST /v2/identify/NAME.")] = "taxakey",
+    only: Annotated[
+        str | None, typer.Option(help="Only these species: flora.csv, flora.csv:COUNTRY, or taxa of the model (Rosaceae).")
+    ] = None,
+    decide: Annotated[
+        Literal["argmax", "roll-up", "least-cost"] | None,
+        typer.Option(help="What is answered beside the ranking; roll-up for a model with decisions.json, else nothing."),
+    ] = None,
+    costs: Annotated[str | None, typer.Option(help="For least-cost: poison, or a CSV with true,answer,cost.")] = None,
 ) -> None:
     """Serve a page for photographs and the interface behind it until Ctrl-C; prints the address once it listens.
 
@@ -20,4 +28,7 @@ def serve(
     """
     from taxakey.serving.server import serve as listen
 
-    listen(bundle, host=host, port=port, project=project, on_ready=lambda address: print(address, flush=True))
+    def ready(address: str) -> None:
+        print(address, flush=True)
+
+    listen(bundle, host=host, port=port, project=project, only=only, decide=decide, costs=costs, on_ready=ready)

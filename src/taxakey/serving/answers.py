@@ -5,7 +5,7 @@ Shapes: S specimens, C classes, G taxa of a rank, k answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from taxakey.calibration import Calibration
 from taxakey.predictions import top_k
+from taxakey.serving.deciding import Decider, Decision
+from taxakey.serving.restriction import Restriction
 from taxakey.taxonomy import HIGHER_RANKS, RANKS, Taxonomy
 
 UNSURE_BELOW_UNMEASURED = 0.5
@@ -59,6 +61,12 @@ class Answer:
     calibrated: bool
     """False: the model has no calibration.json, so its numbers are a plain softmax, usually too sure of themselves."""
     photographs: int = 1
+    decision: Decision | None = None
+    """What of it may be said; None for a model without decisions.json that wasn't asked to decide."""
+    restriction: Restriction | None = None
+    """The species that alone were considered, if not all; probabilities then sum to 1 over these."""
+    inside: float | None = None
+    """Of a restricted answer, how much of the probability lay on the species considered: little means that it is another."""
 
 
 def describe_threshold(calibration: Calibration | None) -> str:
@@ -78,15 +86,39 @@ def _percent(share: float) -> str:
 class Answers:
     """Turns full probabilities into answers of one taxonomy."""
 
-    def __init__(self, taxonomy: Taxonomy, calibration: Calibration | None) -> None:
-        self.taxonomy = taxonomy
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        calibration: Calibration | None,
+        *,
+        decider: Decider | None = None,
+        restriction: Restriction | None = None,
+    ) -> None:
+        """`decider`: bound to the restriction's taxonomy where there is one."""
+        self.taxonomy = restriction.taxonomy if restriction else taxonomy
         self.calibrated = calibration is not None
         self.unsure_below = UNSURE_BELOW_UNMEASURED if calibration is None else calibration.unsure_below
-        self._poisonous_C = taxonomy.poisonous()
+        self._decider, self._restriction = decider, restriction
+        self._poisonous_C = self.taxonomy.poisonous()
 
-    def from_probabilities(self, probabilities_SC: NDArray[np.floating], top: int, photographs: list[int]) -> list[Answer]:
-        """One answer per row of [S, C]; `photographs` says how many were averaged in each."""
-        ranked = {rank: self._ranked(rank, probabilities_SC, top) for rank in RANKS}
+    def from_probabilities(
+        self,
+        probabilities_SC: NDArray[np.floating],
+        top: int,
+        photographs: list[int],
+        logsumexp_S: NDArray[np.floating] | None = None,
+    ) -> list[Answer]:
+        """One answer per row of [S, C], of ALL classes of the model; `photographs` says how many were averaged in each.
+
+        `logsumexp_S`: of the raw scores, the mean over the photographs; thresholds on the energy need it.
+        """
+        whole_SC, inside_S = probabilities_SC, None
+        if self._restriction is not None:
+            probabilities_SC, inside_S = self._restriction.apply(probabilities_SC)
+        sums = {rank: np.asarray(self.taxonomy.sum_over(rank, probabilities_SC)) for rank in RANKS}
+        order = {rank: _order(sums_SG, top) for rank, sums_SG in sums.items()}
+        ranked = {rank: self._ranked(rank, sums[rank], order[rank]) for rank in RANKS}
+        decisions = self._decisions(whole_SC, logsumexp_S, probabilities_SC, sums, order)
         poisonous_S = None if self._poisonous_C is None else probabilities_SC[:, self._poisonous_C].sum(axis=1)
         return [
             Answer(
@@ -97,13 +129,32 @@ class Answers:
                 poisonous_probability=None if poisonous_S is None else float(poisonous_S[s]),
                 calibrated=self.calibrated,
                 photographs=photographs[s],
+                decision=decisions[s],
+                restriction=self._restriction,
+                inside=None if inside_S is None else float(inside_S[s]),
             )
             for s in range(len(probabilities_SC))
         ]
 
-    def _ranked(self, rank: str, probabilities_SC: NDArray[np.floating], top: int) -> list[list[Taxon]]:
-        sums_SG = np.asarray(self.taxonomy.sum_over(rank, probabilities_SC))
-        order_Sk = top_k(sums_SG, min(top, sums_SG.shape[1])) if sums_SG.shape[1] else np.zeros((len(sums_SG), 0), np.int64)
+    def _decisions(
+        self,
+        whole_SC: NDArray[np.floating],
+        logsumexp_S: NDArray[np.floating] | None,
+        probabilities_SC: NDArray[np.floating],
+        sums: Mapping[str, NDArray[np.floating]],
+        order: Mapping[str, NDArray[np.int64]],
+    ) -> Sequence[Decision | None]:
+        if self._decider is None:
+            return [None] * len(whole_SC)
+        energy_S = np.full(len(whole_SC), np.nan) if logsumexp_S is None else logsumexp_S
+        first = {
+            rank: (order_Sk[:, 0], np.take_along_axis(sums[rank], order_Sk[:, :1], axis=1)[:, 0])
+            for rank, order_Sk in order.items()
+            if order_Sk.shape[1]
+        }
+        return self._decider.decide(probabilities_SC, first, *self._decider.flags(whole_SC, energy_S))
+
+    def _ranked(self, rank: str, sums_SG: NDArray[np.floating], order_Sk: NDArray[np.int64]) -> list[list[Taxon]]:
         rows = self.taxonomy.table.take(self._member[rank][order_Sk.ravel()]).to_pylist()
         values = np.take_along_axis(sums_SG, order_Sk, axis=1).ravel().tolist()
         taxa = [_taxon(rank, row, value) for row, value in zip(rows, values, strict=True)]
@@ -119,6 +170,11 @@ class Answers:
             codes, first = np.unique(codes_C, return_index=True)
             members[rank] = first[codes >= 0].astype(np.int64)
         return members
+
+
+def _order(sums_SG: NDArray[np.floating], top: int) -> NDArray[np.int64]:
+    """The first taxa [S, k]; none of a rank of which the taxonomy knows no taxon."""
+    return top_k(sums_SG, min(top, sums_SG.shape[1])) if sums_SG.shape[1] else np.zeros((len(sums_SG), 0), np.int64)
 
 
 def _taxon(rank: str, row: Mapping[str, Any], probability: float) -> Taxon:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +16,11 @@ import numpy as np
 from taxakey import __version__
 from taxakey.errors import BadImage, BadInput, needs_extra
 from taxakey.serving.answers import Answer, Taxon, describe_threshold
-from taxakey.serving.formats import Question, plantnet_response
+from taxakey.serving.deciding import Rule
+from taxakey.serving.formats import Question, decision_facts, plantnet_response
 from taxakey.serving.identifier import Identifier, Told, load
 from taxakey.serving.limits import Guard, Limits, Refusal, check_picture, upload_schema
+from taxakey.serving.restriction import restrict_to_taxa
 
 with needs_extra("serve"):
     import python_multipart  # noqa: F401 - starlette needs it for forms, and says so only in an assertion
@@ -29,6 +32,8 @@ with needs_extra("serve"):
     from starlette.requests import ClientDisconnect
 
 MOST_RESULTS = 100
+_RESTRICTIONS_KEPT = 16
+"""The last ones asked for; at 80,000 species one takes a second to make."""
 _FURTHER_FIELDS = 20
 """Beside pictures and organs: what is known of the specimen, and what clients of the Pl@ntNet API may send."""
 _PAGE = {
@@ -40,9 +45,20 @@ _PAGE = {
 """All that is ever served from disk, by fixed names."""
 
 
-def create_app(bundle_folder: Path | str, *, project: str = "taxakey", limits: Limits = Limits()) -> FastAPI:
-    """The server of an exported bundle, which is loaded here and now; raises what `load` raises."""
-    return app_for(load(bundle_folder), project=project, limits=limits)
+def create_app(
+    bundle_folder: Path | str,
+    *,
+    project: str = "taxakey",
+    limits: Limits = Limits(),
+    only: str | None = None,
+    decide: Rule | None = None,
+    costs: str | None = None,
+) -> FastAPI:
+    """The server of an exported bundle, which is loaded here and now; raises what `load`, `only` and `deciding` raise."""
+    identifier = load(bundle_folder)
+    if decide or costs:
+        identifier = identifier.deciding(decide, costs)
+    return app_for(identifier if only is None else identifier.only(only), project=project, limits=limits)
 
 
 def app_for(identifier: Identifier, *, project: str = "taxakey", limits: Limits = Limits()) -> FastAPI:
@@ -69,6 +85,7 @@ class Service:
         self.identifier, self.project, self.limits = identifier, project, limits
         self._computing = asyncio.Semaphore(limits.computing)
         self._requests = 0
+        self._restricted = lru_cache(_RESTRICTIONS_KEPT)(self._restrict)
 
     async def health(self) -> dict[str, Any]:
         taxonomy = self.identifier.taxonomy
@@ -84,6 +101,9 @@ class Service:
             "calibrated": self.identifier.calibration is not None,
             "unsureBelow": self.identifier.unsure_below,
             "meaning": describe_threshold(self.identifier.calibration),
+            **self._decided(),
+            "restriction": self.identifier.restriction.meaning if self.identifier.restriction else None,
+            "flagsUnknown": bool(self.identifier.decisions and self.identifier.decisions.unknown and self.identifier.rule),
             "marksPoisonous": taxonomy.poisonous() is not None,
             "takes": list(self.identifier.takes),
             "words": {name: list(words) for name, words in self.identifier.metadata.words.items()}
@@ -99,16 +119,26 @@ class Service:
         results: Annotated[int, Query(alias="nb-results", ge=1, le=MOST_RESULTS)] = 10,
         lang: Annotated[str, Query(pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})?$")] = "en",
         related: Annotated[bool, Query(alias="include-related-images", description="accepted; there are none")] = False,
-        no_reject: Annotated[bool, Query(alias="no-reject", description="accepted; this model never rejects")] = False,
+        no_reject: Annotated[
+            bool, Query(alias="no-reject", description="answer even where no organism can be made out, instead of 404")
+        ] = False,
+        only: Annotated[
+            str | None, Query(max_length=500, description="only species of these taxa of the model, with commas between")
+        ] = None,
     ) -> JSONResponse:
         if project != self.project:
             raise Refusal(404, "Project not found")
+        identifier = self.identifier if only is None else await asyncio.to_thread(self._restricted, only)
         async with self._place():
             pictures, organs, said = await _read_upload(request, self.limits)
             known = {name: value for name, value in said.items() if name in self.identifier.takes}
             told = self._told(known)
             async with self._computing:
-                answer = await asyncio.to_thread(self._answer, pictures, told, results)
+                answer = await asyncio.to_thread(self._answer, identifier, pictures, told, results)
+        if answer.decision and answer.decision.organism is False and not no_reject:
+            raise Refusal(
+                404, "Species not found: no organism that this model knows can be made out; no-reject=true answers anyway"
+            )
         names = [hashlib.sha256(picture).hexdigest()[:32] for picture in pictures]
         question = Question(project, names, organs, include_related_images=related, language=lang)
         own = {**self._own_keys(answer), "used": list(known), "ignored": [name for name in said if name not in known]}
@@ -131,7 +161,16 @@ class Service:
         except BadInput as error:
             raise Refusal(400, str(error)) from None
 
-    def _answer(self, pictures: Sequence[bytes], told: Told, results: int) -> Answer:
+    def _restrict(self, taxa: str) -> Identifier:
+        """Taxa only: what strangers write never names a file."""
+        identifier = self.identifier
+        try:
+            within = identifier.restriction
+            return identifier.only(within.narrowed(taxa) if within else restrict_to_taxa(identifier.taxonomy, taxa))
+        except BadInput as error:
+            raise Refusal(400, f"only: {error}") from None
+
+    def _answer(self, identifier: Identifier, pictures: Sequence[bytes], told: Told, results: int) -> Answer:
         """Decode and identify, in a thread."""
         loaded = []
         for number, picture in enumerate(pictures, start=1):
@@ -141,7 +180,7 @@ class Service:
                 loaded.append(self.identifier.preprocess.load(picture, name=name, max_pixels=self.limits.pixels))
             except BadImage as error:
                 raise Refusal(415, str(error)) from None
-        return self.identifier.identify_pixels(np.stack(loaded), told=told, top=results)
+        return identifier.identify_pixels(np.stack(loaded), told=told, top=results)
 
     def _own_keys(self, answer: Answer) -> dict[str, Any]:
         """What the Pl@ntNet API has no place for."""
@@ -154,8 +193,17 @@ class Service:
             "families": [_name_and_probability(family) for family in answer.families],
             "poisonousProbability": answer.poisonous_probability,
             "poisonousSpecies": [taxon.scientific_name for taxon in answer.species if taxon.poisonous],
+            "decision": decision_facts(answer.decision) if answer.decision else None,
+            **self._decided(),
+            "restriction": answer.restriction.meaning if answer.restriction else None,
+            "inside": answer.inside,
             "modelFingerprint": self.identifier.fingerprint,
         }
+
+    def _decided(self) -> dict[str, Any]:
+        """What decides, and what that was measured to mean."""
+        decisions, rule = self.identifier.decisions, self.identifier.rule
+        return {"decides": rule, "decisionMeaning": decisions.meaning if decisions and rule == "roll-up" else None}
 
 
 def _name_and_probability(taxon: Taxon) -> dict[str, Any]:

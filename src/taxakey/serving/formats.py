@@ -10,15 +10,18 @@ import io
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 from taxakey import __version__
 from taxakey.serving.answers import Answer, Taxon
+from taxakey.serving.deciding import Decision
 from taxakey.taxonomy import HIGHER_RANKS
 
 CSV_COLUMNS = ("file_name", *HIGHER_RANKS, "species", "score")
+DECISION_COLUMNS = ("decided_rank", "decided_name", "decided_probability", "possible", "possible_count", "unknown", "organism")
+"""Further columns of the CSV where answers are decided; `possible`: names with "|" between. Empty: not measured."""
 DARWIN_CORE_COLUMNS = (
     "identificationID",
     "associatedMedia",
@@ -67,9 +70,25 @@ def _csv_line(values: Sequence[object]) -> str:
 
 def _csv_rows(file_name: str, answer: Answer, _: str) -> list[dict[str, Any]]:
     return [
-        {"file_name": file_name, **taxon.parents, "species": taxon.scientific_name, "score": f"{taxon.probability:.6f}"}
+        {
+            **{"file_name": file_name, **taxon.parents, "species": taxon.scientific_name, "score": f"{taxon.probability:.6f}"},
+            **(_decision_cells(answer.decision) if answer.decision else {}),
+        }
         for taxon in answer.species
     ]
+
+
+def _decision_cells(decision: Decision) -> dict[str, str]:
+    probability, count = decision.probability, decision.possible_count
+    cells = (
+        decision.rank,
+        decision.name,
+        "" if probability is None else f"{probability:.6f}",
+        "|".join(decision.possible),
+        "" if count is None else str(count),
+        *("" if flag is None else str(flag).lower() for flag in (decision.unknown, decision.organism)),
+    )
+    return dict(zip(DECISION_COLUMNS, cells, strict=True))
 
 
 def _json_rows(file_name: str, answer: Answer, fingerprint: str) -> list[dict[str, Any]]:
@@ -83,9 +102,27 @@ def _json_rows(file_name: str, answer: Answer, fingerprint: str) -> list[dict[st
             "species": [_plain(taxon) for taxon in answer.species],
             "genera": [_plain(taxon) for taxon in answer.genera],
             "families": [_plain(taxon) for taxon in answer.families],
+            **({"decision": decision_facts(answer.decision)} if answer.decision else {}),
+            **({"restriction": answer.restriction.meaning, "inside": answer.inside} if answer.restriction else {}),
             "model": fingerprint,
         }
     ]
+
+
+def decision_facts(decision: Decision) -> dict[str, Any]:
+    """A decision as JSON."""
+    return {
+        "rule": decision.rule,
+        "rank": decision.rank or None,
+        "name": decision.name or None,
+        "probability": decision.probability,
+        "sentence": decision.sentence,
+        "possible": list(decision.possible),
+        "possible_count": decision.possible_count,
+        "coverage": decision.coverage,
+        "unknown": decision.unknown,
+        "organism": decision.organism,
+    }
 
 
 def _plain(taxon: Taxon) -> dict[str, Any]:
@@ -114,10 +151,15 @@ def _darwin_core_rows(file_name: str, answer: Answer, fingerprint: str) -> list[
             "identificationVerificationStatus": "machine",
             "identifiedBy": f"Taxakey {__version__} model {fingerprint}",
             "dateIdentified": date.today().isoformat(),
-            "identificationRemarks": f"probability {taxon.probability:.4f}; place {place}; {of}{trust}",
+            "identificationRemarks": f"probability {taxon.probability:.4f}; place {place}; {of}{trust}{_remarks(answer)}",
         }
         for place, taxon in enumerate(answer.species, start=1)
     ]
+
+
+def _remarks(answer: Answer) -> str:
+    said = [answer.decision.sentence.rstrip(".")] if answer.decision else []
+    return "".join(f"; {text}" for text in [*said, *([answer.restriction.meaning.rstrip(".")] if answer.restriction else [])])
 
 
 def _qualifier(taxon: Taxon, *, sure: bool) -> str:
@@ -131,6 +173,11 @@ FORMATS: Mapping[str, Format] = {
     # Several rows would be several opinions in a collection's database, so Darwin Core gets one unless more are asked for.
     "dwc": Format("dwc", DARWIN_CORE_COLUMNS, "associatedMedia", 1, _darwin_core_rows),
 }
+
+
+def with_decisions(format: Format) -> Format:
+    """The same for answers that are decided: the CSV has further columns."""
+    return replace(format, columns=CSV_COLUMNS + DECISION_COLUMNS) if format.name == "csv" else format
 
 
 # ---- the shape of the Pl@ntNet API, version 2 ----

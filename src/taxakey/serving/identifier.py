@@ -5,6 +5,7 @@ Shapes: B pictures, H × W pixels, M metadata inputs, C classes, S specimens.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
@@ -14,15 +15,19 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from taxakey.artifacts import hash_of, kind_of, read_json, read_manifest
-from taxakey.calibration import Calibration
+from taxakey.calibration import Calibration, Decisions
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadImage, BadInput, MissingArtifact, TaxonomyMismatch, needs_extra
 from taxakey.metadata.encoder import FILE as METADATA_FILE
 from taxakey.metadata.encoder import MetadataEncoder
 from taxakey.metadata.observation import Known, encoded, terms
 from taxakey.serving.answers import Answer, Answers
+from taxakey.serving.cost_list import CostList
+from taxakey.serving.deciding import Deciding, Rule
+from taxakey.serving.restriction import Restriction, restrict
 from taxakey.serving.scorers import OnnxScorer, Scorer, TorchScorer, torch_device
 from taxakey.taxonomy import Taxonomy
 
@@ -53,6 +58,7 @@ class Identifier:
         *,
         fingerprint: str,
         metadata: MetadataEncoder | None = None,
+        decisions: Decisions | None = None,
         decode_threads: int | None = None,
     ) -> None:
         self.scorer = scorer
@@ -61,9 +67,56 @@ class Identifier:
         self.calibration = calibration
         self.fingerprint = fingerprint
         self.metadata = metadata
-        self._answers = Answers(taxonomy, calibration)
+        self.decisions = decisions
+        self.restriction: Restriction | None = None
+        self.asked = Deciding()
+        self._answers = self._make_answers()
         self._scaling = (calibration or Calibration()).bind(taxonomy)
         self._decode_threads = decode_threads or min(8, os.cpu_count() or 1)
+
+    def _make_answers(self) -> Answers:
+        chosen = self.restriction.taxonomy if self.restriction else self.taxonomy
+        decider = self.asked.bind(chosen, self.decisions)
+        return Answers(self.taxonomy, self.calibration, decider=decider, restriction=self.restriction)
+
+    def only(self, wanted: str | Restriction) -> Identifier:
+        """The same model for some of its species: "flora.csv", "flora.csv:Costa Rica", "Rosaceae" (see `restriction.restrict`).
+
+        Every answer then says so. Raises BadInput where none of them is left.
+        """
+        other = copy.copy(self)
+        other.restriction = restrict(self.taxonomy, wanted) if isinstance(wanted, str) else wanted
+        other._answers = other._make_answers()
+        return other
+
+    def deciding(self, rule: Rule | None, costs: str | None = None) -> Identifier:
+        """The same model with another rule: "argmax", "roll-up" (its default where it has decisions.json), or "least-cost" with
+        `costs` "poison" (FungiCLEF's Track 3) or a file of them (see `cost_list`). Raises BadInput."""
+        other = copy.copy(self)
+        listed = CostList.read(Path(costs)) if costs not in (None, "poison") else None
+        if listed is not None and len(strangers := listed.strangers(self.taxonomy)) == len(
+            {n for pair in listed.cost for n in pair}
+        ):
+            raise BadInput(f"{costs}: none of its {len(strangers):,} names is a species of this model")
+        other.asked = Deciding(rule, listed if costs != "poison" else "poison")
+        other._answers = other._make_answers()
+        return other
+
+    @property
+    def rule(self) -> Rule | None:
+        """What decides; None where nothing does."""
+        return self.asked.rule or ("roll-up" if self.decisions else None)
+
+    @property
+    def plan(self) -> dict[str, str | None]:
+        """What of decisions and restriction shapes an answer, for who goes on with answers that were begun."""
+        costs = self.asked.costs
+        return {
+            "decide": self.rule,
+            "costs": costs if costs is None or isinstance(costs, str) else costs.fingerprint,
+            "decisions": self.decisions.fingerprint if self.decisions else None,
+            "only": self.restriction.taxonomy.fingerprint if self.restriction else None,
+        }
 
     @property
     def unsure_below(self) -> float:
@@ -132,8 +185,10 @@ class Identifier:
     def identify_pixels(self, pixels_B3HW: NDArray[np.float32], *, told: Told = None, top: int = 5) -> Answer:
         """The answer for one specimen whose pictures are prepared already, [B, 3, H, W]; `told`: by `tell`."""
         rows = [self.tell({}) if told is None else told] * len(pixels_B3HW)
-        probabilities_BC = self._scaling.probabilities(self._scores(pixels_B3HW, rows))
-        return self._answers.from_probabilities(probabilities_BC.mean(axis=0, keepdims=True), top, [len(pixels_B3HW)])[0]
+        scores_BC = self._scores(pixels_B3HW, rows)
+        mean_1C = self._scaling.probabilities(scores_BC).mean(axis=0, keepdims=True)
+        energy_1 = logsumexp(scores_BC, axis=1).mean(keepdims=True)
+        return self._answers.from_probabilities(mean_1C, top, [len(pixels_B3HW)], energy_1)[0]
 
     def tell(self, known: Known) -> Told:
         """What is known of one specimen, encoded [M]; None for a model that takes nothing. Raises BadInput for bad values."""
@@ -188,8 +243,9 @@ class Identifier:
         if not batch:
             return
         scores_BC = self._scores(np.stack([pixels for _, pixels in batch]), [pending.told for pending, _ in batch])
-        for (pending, _), probabilities_C in zip(batch, self._scaling.probabilities(scores_BC), strict=True):
-            pending.add(probabilities_C)
+        energy_B = logsumexp(scores_BC, axis=1)
+        for (pending, _), probabilities_C, energy in zip(batch, self._scaling.probabilities(scores_BC), energy_B, strict=True):
+            pending.add(probabilities_C, float(energy))
         batch.clear()
 
     def _finished(self, waiting: deque[_Pending], top: int) -> Iterator[tuple[Specimen, Answer | BadImage]]:
@@ -200,7 +256,8 @@ class Identifier:
         answers: Iterator[Answer] = iter(())
         if good:
             means_SC = np.stack([pending.mean() for pending in good])
-            answers = iter(self._answers.from_probabilities(means_SC, top, [len(pending.sources) for pending in good]))
+            energy_S = np.array([pending.energy / len(pending.sources) for pending in good])
+            answers = iter(self._answers.from_probabilities(means_SC, top, [len(p.sources) for p in good], energy_S))
         for pending in done:
             yield pending.item, pending.error or next(answers)
 
@@ -215,9 +272,11 @@ class _Pending:
             raise BadInput("a specimen has no photograph; leave its empty list out")
         self.left = len(self.sources)
         self.error: BadImage | None = None
+        self.energy = 0.0
         self._sum_C: NDArray[np.float64] | None = None
 
-    def add(self, probabilities_C: NDArray[np.float64]) -> None:
+    def add(self, probabilities_C: NDArray[np.float64], energy: float) -> None:
+        self.energy += energy
         self._sum_C = probabilities_C if self._sum_C is None else self._sum_C + probabilities_C
         self.left -= 1
 
@@ -289,8 +348,9 @@ def _load_bundle(folder: Path, device: str, threads: int | None) -> Identifier:
         )
     calibration_file = folder / "calibration.json"
     calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
+    decisions = Decisions.beside(folder, taxonomy, calibration)
     fingerprint = manifest.inputs["weights"][:FINGERPRINT_DIGITS]
-    return Identifier(scorer, taxonomy, preprocess, calibration, fingerprint=fingerprint, metadata=metadata)
+    return Identifier(scorer, taxonomy, preprocess, calibration, fingerprint=fingerprint, metadata=metadata, decisions=decisions)
 
 
 def _load_trained(folder: Path, device: str) -> Identifier:
@@ -305,4 +365,5 @@ def _load_trained(folder: Path, device: str) -> Identifier:
         model.calibration,
         fingerprint=hash_of(folder / "model.safetensors")[:FINGERPRINT_DIGITS],
         metadata=model.metadata,
+        decisions=model.decisions,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from taxakey.artifacts import kind_of
 from taxakey.errors import BadInput, needs_extra
+from taxakey.serving.deciding import Rule
 from taxakey.serving.limits import Limits
 
 with needs_extra("serve"):
@@ -31,9 +32,14 @@ def serve(
     port: int = 0,
     project: str = "taxakey",
     limits: Limits = Limits(),
+    only: str | None = None,
+    decide: Rule | None = None,
+    costs: str | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve a bundle until Ctrl-C or SIGTERM; `on_ready` is called with the address. Port 0: a free one.
+
+    `only`, `decide`, `costs`: as for `Identifier.only` and `.deciding`, for all requests.
 
     Raises BadInput for a run that isn't exported yet, and for a port that is taken.
     """
@@ -41,7 +47,7 @@ def serve(
 
     bundle = Path(bundle)
     _refuse_a_run(bundle)
-    app = create_app(bundle, project=project, limits=limits)
+    app = create_app(bundle, project=project, limits=limits, only=only, decide=decide, costs=costs)
     listener = _listen(host, port)
     name = f"[{host}]" if ":" in host else host
     address = f"http://{name}:{listener.getsockname()[1]}"

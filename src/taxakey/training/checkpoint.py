@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from taxakey import __version__
 from taxakey.artifacts import read_json, write_json, write_parquet
-from taxakey.calibration import Calibration
+from taxakey.calibration import Calibration, Decisions
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadInput, MissingArtifact
 from taxakey.metadata.encoder import FILE as METADATA_FILE
@@ -47,6 +47,7 @@ class Model:
     calibration: Calibration | None
     config: Mapping[str, Any]
     metadata: MetadataEncoder | None = None
+    decisions: Decisions | None = None
 
 
 def save_model(
@@ -112,8 +113,11 @@ def model_folder(path: Path | str) -> Path:
     raise MissingArtifact(f"{path}: no trained model there (model.safetensors and config.json); name a run or its model/ folder")
 
 
-def load_model(path: Path | str, device: str = "cpu") -> Model:
-    """Read a run's or a model's folder. Raises MissingArtifact, BadInput with the file that doesn't fit."""
+def load_model(path: Path | str, device: str = "cpu", *, decisions: bool = True) -> Model:
+    """Read a run's or a model's folder. Raises MissingArtifact, BadInput with the file that doesn't fit.
+
+    `decisions` False leaves them alone, for who is about to write others.
+    """
     folder = model_folder(path)
     config = read_json(folder / "config.json")
     taxonomy = Taxonomy.read(folder / "taxonomy.parquet")
@@ -136,7 +140,8 @@ def load_model(path: Path | str, device: str = "cpu") -> Model:
     _load_weights(network, stored, folder / "model.safetensors")
     calibration_file = folder / "calibration.json"
     calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
-    return Model(folder, network.eval().to(device), taxonomy, preprocess, calibration, config, metadata)
+    found = Decisions.beside(folder, taxonomy, calibration) if decisions else None
+    return Model(folder, network.eval().to(device), taxonomy, preprocess, calibration, config, metadata, found)
 
 
 def _metadata(folder: Path, facts: Mapping[str, Any]) -> MetadataEncoder | None:

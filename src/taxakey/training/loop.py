@@ -21,7 +21,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from taxakey import artifacts, progress
-from taxakey.calibration import Calibration, fit_calibration
+from taxakey.calibration.decisions import FILE as DECISIONS_FILE
+from taxakey.calibration.decisions import Decisions
+from taxakey.calibration.stored import Calibration
+from taxakey.calibration.validation import learn_from_validation
 from taxakey.cpu_memory import keep_freed_memory
 from taxakey.dataset.contact_sheet import write_contact_sheet
 from taxakey.dataset.folds import Fold
@@ -117,9 +120,10 @@ def _finish(run: _Run, module: TrainingModule, device: str, notes: tuple[str, ..
     make_plain(backbone.vit if isinstance(backbone, MetadataViT) else backbone, run.recipe.tuning)
     network = Network(backbone, module.head).eval()
     save_model(run.out / "model", network, run.dataset.taxonomy, run.preprocess, run.recipe, run.encoder)
-    calibration = _calibrate(run, network, device)
-    if calibration is not None:
+    calibration, decisions = _calibrate(run, network, device)
+    if calibration is not None and decisions is not None:
         calibration.write(run.out / "model" / "calibration.json")
+        decisions.write(run.out / "model" / DECISIONS_FILE)
     counts = {
         "classes": len(run.dataset.taxonomy),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -324,15 +328,11 @@ def _callbacks(run: _Run, module: TrainingModule) -> list[Callback]:
     return [callback for callback in callbacks if callback is not None]
 
 
-def _calibrate(run: _Run, network: Network, device: str) -> Calibration | None:
+def _calibrate(run: _Run, network: Network, device: str) -> tuple[Calibration, Decisions] | tuple[None, None]:
     part = run.dataset.part("validation")
     if not (part.class_index >= 0).any():
-        return None
-    scores_IC = _scores(run, network, device)
-    observations, observation_I = np.unique(part.observation_ids, return_inverse=True)
-    true_O = np.empty(len(observations), dtype=np.int64)
-    true_O[observation_I] = part.class_index
-    return fit_calibration(scores_IC, observation_I, true_O)
+        return None, None
+    return learn_from_validation(_scores(run, network, device), part.observation_ids, part.truth(), run.dataset.taxonomy)
 
 
 def _scores(run: _Run, network: Network, device: str) -> NDArray[np.float32]:

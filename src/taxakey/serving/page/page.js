@@ -127,7 +127,7 @@ function startOver() {
 
 // ---- asking ----
 
-async function identify(event) {
+async function identify(event, anyway = false) {
   event.preventDefault();
   if (!photographs.length) return;
   const form = new FormData();
@@ -136,9 +136,11 @@ async function identify(event) {
   problems();
   busy(true);
   try {
-    const response = await fetch(`/v2/identify/${encodeURIComponent(project)}?nb-results=${ASKED}`, { method: "POST", body: form });
+    const address = `/v2/identify/${encodeURIComponent(project)}?nb-results=${ASKED}${anyway ? "&no-reject=true" : ""}`;
+    const response = await fetch(address, { method: "POST", body: form });
     const answer = await response.json();
     if (response.ok) showAnswer(answer);
+    else if (response.status === 404) offerAnyway();
     else problems(inWords(answer));
   } catch {
     problems("The server doesn't answer. Your photographs are still here; try again in a moment.");
@@ -159,6 +161,15 @@ function busy(now) {
   else if (element("answer").hidden) status("");
 }
 
+// Some good photographs look like no organism to the model, so a person may ask for the answer all the same.
+function offerAnyway() {
+  problems("No organism that this model knows can be made out. Try a photograph from closer by, with one specimen in the middle.");
+  const button = make("button", "plain", "Show the answer anyway");
+  button.type = "button";
+  button.onclick = (event) => identify(event, true);
+  element("problem").append(button);
+}
+
 // The server counts images; a person knows them by name.
 function inWords(error) {
   const capital = error.message.charAt(0).toUpperCase() + error.message.slice(1);
@@ -171,13 +182,18 @@ function inWords(error) {
 function showAnswer(answer) {
   const { taxakey: own, results } = answer;
   const best = results[0];
-  element("slip").classList.toggle("unsure", own.unsure);
-  element("answer").classList.toggle("unsure-answer", own.unsure);
-  element("statement").replaceChildren(...(own.unsure ? unsureStatement(best, own) : sureStatement(best)));
-  element("common").textContent = own.unsure ? "" : best.species.commonNames.join(", ");
+  const decision = own.decision;
+  const unsure = decision ? decision.rank !== "species" || decision.unknown === true || decision.organism === false : own.unsure;
+  element("slip").classList.toggle("unsure", unsure);
+  element("answer").classList.toggle("unsure-answer", unsure);
+  element("statement").replaceChildren(...statement(best, own, decision));
+  const named = decision ? results.find((result) => decision.rank === "species" && nameOf(result) === decision.name) : own.unsure ? null : best;
+  element("common").textContent = named ? named.species.commonNames.join(", ") : "";
+  element("possible").replaceChildren(...(decision?.coverage ? possible(decision) : []));
   // A threshold of 1 was reached by nothing; the sentence of the server says so itself.
   const called = own.unsure && own.calibrated && own.unsureBelow < 1 ? `Answers below ${percent(own.unsureBelow)} are called unsure. ` : "";
-  element("explanation").textContent = called + own.meaning;
+  element("explanation").textContent = own.decisionMeaning ?? called + own.meaning;
+  showRestriction(own);
   const averaged = photographs.length > 1 ? `, mean of ${photographs.length} photographs` : "";
   element("signed").textContent = `det. Taxakey ${answer.version}, ${new Date().toISOString().slice(0, 10)}${averaged}`;
   showPoison(own.poisonousProbability);
@@ -193,6 +209,46 @@ function showAnswer(answer) {
   status(`Done. ${element("statement").textContent}`);
   element("statement").focus({ preventScroll: true });
   if (element("answer").getBoundingClientRect().bottom > window.innerHeight) element("slip").scrollIntoView({ block: "start" });
+}
+
+const nameOf = (result) => result.species.scientificNameWithoutAuthor;
+
+function statement(best, own, decision) {
+  if (!decision) return own.unsure ? unsureStatement(best, own) : sureStatement(best);
+  const doubt = decision.organism === false ? ["No organism that this model knows can be made out.", " "]
+    : decision.unknown ? ["Perhaps a species that this model doesn't know.", " "] : [];
+  return [...doubt.slice(0, 1).map((text) => make("span", "doubt", text)), ...doubt.slice(1), ...decided(best, decision)];
+}
+
+// The sentences of `Decision.sentence`, with the name in italics and its share.
+function decided(best, decision) {
+  const name = make(decision.rank === "family" ? "span" : "em", "", decision.name ?? "");
+  const share = make("span", "share", percent(decision.probability ?? 0));
+  if (decision.rule === "least-cost") return ["The answer that is expected to cost least: ", name, ", ", share, "."];
+  if (decision.rank === "genus") return [`This is ${/^[AEIOU]/.test(decision.name) ? "an" : "a"} `, name, ", ", share, "; which one can't be said."];
+  if (decision.rank === "family") return ["This is one of the ", name, ", ", share, "; which genus can't be said."];
+  if (decision.rank !== "species") {
+    const guess = [make("em", "", nameOf(best)), ", has ", make("span", "share", percent(best.score)), "."];
+    return ["What it is can't be said, not even its family. The best guess, ", ...guess];
+  }
+  const family = nameOf(best) === decision.name ? best.species.family.scientificNameWithoutAuthor : "";
+  return ["This looks like ", name, family ? ` (${family}), ` : ", ", share, "."];
+}
+
+// The set of species that holds the right one as often as was promised.
+function possible(decision) {
+  const often = `${Math.round(100 * decision.coverage)}\u00a0%`;
+  if (!decision.possible_count) return [`No species fits well enough for a set that holds the right one ${often} of the time.`];
+  const names = decision.possible.flatMap((name, place) => [place ? ", " : "", make("em", "", name)]);
+  const more = decision.possible_count - decision.possible.length;
+  return [`Sets like this hold the right species ${often} of the time: `, ...names, more > 0 ? ` and ${more.toLocaleString("en")} more.` : "."];
+}
+
+function showRestriction(own) {
+  element("restriction").hidden = !own.restriction;
+  if (!own.restriction) return;
+  const doubt = own.inside < TELLING ? " Most of it lay on other species: perhaps it is one of those." : "";
+  element("restriction").textContent = `${own.restriction} Before, they had ${percent(own.inside)} of the probability.${doubt}`;
 }
 
 function sureStatement(best) {
@@ -263,8 +319,10 @@ async function introduce() {
     const higher = `${count(facts.genera, "genus", "genera")}, ${count(facts.families, "family", "families")}`;
     element("scope").textContent = `knows ${species}`;
     const calibrated = facts.calibrated ? "calibrated" : "not calibrated";
-    element("facts").textContent = `Model ${facts.modelFingerprint}: ${species}, ${higher}; ${calibrated}. Taxakey ${facts.version}. ` +
-      "A species that it doesn't know is always named wrongly. Photographs are not kept.";
+    const strangers = facts.flagsUnknown ? "A species that it doesn't know may be named wrongly." : "A species that it doesn't know is always named wrongly.";
+    const restriction = facts.restriction ? `${facts.restriction} ` : "";
+    element("facts").textContent = `${restriction}Model ${facts.modelFingerprint}: ${species}, ${higher}; ${calibrated}. Taxakey ${facts.version}. ` +
+      `${strangers} Photographs are not kept.`;
   } catch {
     problems("The server doesn't answer; start it again and reload this page.");
   }

@@ -62,7 +62,8 @@ def fit_rank(
     At most 20 thresholds are tried, which part the observations evenly, and the lowest that passes is taken. Each is held to a
     confidence of 1 − (1 − confidence) / tries (Bonferroni), so that the choice among them costs none of what is promised.
     `per_taxon` tries the same for each taxon that was answered often enough for a bound to reach `precision` at all (59 right
-    answers of 59 for 95 % and 95 %).
+    answers of 59 for 95 % and 95 %). A taxon for which none passes is NEVER answered where its answers at the common threshold
+    are plainly worse than promised (upper bound below `precision`); else its data say too little, and it obeys the common one.
     """
     taxon_O, probability_O = np.asarray(taxon_O), np.asarray(probability_O, dtype=np.float64)
     right_O = np.asarray(right_O, dtype=bool)
@@ -76,7 +77,9 @@ def fit_rank(
     for taxon, count in zip(*np.unique(taxon_O, return_counts=True), strict=True) if per_taxon else ():
         if count >= fewest_observations(precision, confidence):
             rows = taxon_O == taxon
-            by_taxon[int(taxon)] = _lowest_threshold(probability_O[rows], right_O[rows], precision, confidence)
+            own = _lowest_threshold(probability_O[rows], right_O[rows], precision, confidence)
+            if own < NEVER or _plainly_worse(right_O[rows & (probability_O >= threshold)], precision, confidence):
+                by_taxon[int(taxon)] = own
     rule = RankRule(threshold, None, None, 0.0, len(taxon_O), by_taxon)
     answered_O = rule.reached(taxon_O, probability_O)
     n, hits = int(answered_O.sum()), int(right_O[answered_O].sum())
@@ -127,6 +130,10 @@ def _lowest_threshold(
         if lower_bound(int(right[cut]), int(cut) + 1, corrected) >= precision:
             return float(falling[cut])
     return NEVER
+
+
+def _plainly_worse(right_N: NDArray[np.bool_], precision: float, confidence: float) -> bool:
+    return len(right_N) > 0 and 1 - lower_bound(int((~right_N).sum()), len(right_N), confidence) < precision
 
 
 def lower_bound(hits: int, n: int, confidence: float = CONFIDENCE) -> float:

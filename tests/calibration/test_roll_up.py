@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from taxakey.calibration import roll_up
+from taxakey.calibration.roll_up import NEVER, RankRule, fewest_observations, fit_rank, lower_bound
 from taxakey.errors import BadInput
-from taxakey.prediction import roll_up
-from taxakey.prediction.roll_up import NEVER, RankRule, fewest_observations, fit_rank, lower_bound
 
 
 def answers(rows: int, seed: int, easy: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -73,6 +73,15 @@ def test_a_taxon_with_enough_answers_has_a_threshold_of_its_own() -> None:
     assert 0.75 < rule.by_taxon[1] < 0.85
     assert rule.reached(np.array([0, 1, 2]), [0.5, 0.5, 0.5]).tolist() == [True, False, False]
     assert rule.coverage == pytest.approx(rule.reached(taxon_O, probability_O).mean())
+
+
+def test_a_taxon_that_no_threshold_helps_is_never_answered_only_where_that_is_plain() -> None:
+    # 0 is always right; 1 in seven of ten cases, however sure; of 2 there are too few answers to tell.
+    taxon_O = np.repeat([0, 1, 2], [2000, 200, 70])
+    right_O = np.concatenate([np.ones(2000), np.arange(200) % 10 < 7, np.arange(70) != 5]).astype(bool)
+    rule = fit_rank(taxon_O, np.full(2270, 0.9), right_O, precision=0.95, per_taxon=True)
+    assert rule.threshold == 0.9
+    assert rule.by_taxon == {0: 0.9, 1: NEVER}
 
 
 def test_the_finest_rank_that_is_sure_enough_is_answered() -> None:

@@ -1,0 +1,193 @@
+"""All that validation teaches at once: the calibration, and the decisions on top of it.
+
+Shapes: I images, O observations, C classes, R ranks from the finest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from taxakey.calibration.conformal import fit_conformal, mean_set_size
+from taxakey.calibration.decisions import SURENESSES, Decisions, Rejection, Sureness, calibration_mark, sureness
+from taxakey.calibration.fitting import best_calibration, fit_calibration, mean_by_observation
+from taxakey.calibration.roll_up import RankRule, fit_roll_up
+from taxakey.calibration.stored import Calibration, Method
+from taxakey.calibration.unknown import fit_unknown
+from taxakey.errors import BadInput
+from taxakey.predictions import Truth
+from taxakey.taxonomy import RANKS, Taxonomy
+
+_FEWEST_UNKNOWN = 20
+"""Observations of species outside the model, below which a threshold for them would be chance."""
+_SAME_ENERGY = 0.01
+"""Standard deviation below which the log-sum-exp of the scores is a constant: the scores are log-probabilities already."""
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DecisionOptions:
+    """What decisions promise. `precision` of each rank of a roll-up, kept with `confidence`; `coverage` of the sets of species,
+    with `by_species` for each species by itself; `kept`: share of validation that isn't taken for a picture of no organism."""
+
+    precision: float = 0.95
+    confidence: float = 0.95
+    coverage: float = 0.9
+    by_species: bool = False
+    kept: float = 0.99
+
+    def __post_init__(self) -> None:
+        for name in ("precision", "confidence", "coverage", "kept"):
+            if not 0 < getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}; it lies between 0 and 1, 0.95 for instance")
+
+
+def learn_from_validation(
+    scores_IC: NDArray[np.floating],
+    observation_ids: Sequence[str],
+    truth_I: Truth,
+    taxonomy: Taxonomy,
+    *,
+    method: Method | Literal["best"] = "temperature",
+    options: DecisionOptions = DecisionOptions(),
+) -> tuple[Calibration, Decisions]:
+    """Both, from the raw scores of validation's images; `truth_I`: of each image, equal within an observation.
+
+    Raises BadInput where no observation belongs to a class of the model.
+    """
+    _, first_O, observation_I = np.unique(np.array(observation_ids), return_index=True, return_inverse=True)
+    truth = Truth(*([names[image] for image in first_O] for names in (truth_I.species, truth_I.genus, truth_I.family)))
+    true_O = taxonomy.index_of(truth.species)
+    if method == "best":
+        calibration = best_calibration(scores_IC, observation_I, true_O, taxonomy)
+    else:
+        calibration = fit_calibration(scores_IC, observation_I, true_O, method=method, taxonomy=taxonomy)
+    probabilities_IC = calibration.bind(taxonomy).probabilities(scores_IC)
+    probabilities_OC = mean_by_observation(probabilities_IC, observation_I, len(true_O))
+    energy_O = mean_by_observation(logsumexp(scores_IC, axis=1)[:, None], observation_I, len(true_O))[:, 0]
+    return calibration, fit_decisions(probabilities_OC, energy_O, truth, taxonomy, calibration, options)
+
+
+def fit_decisions(
+    probabilities_OC: Floats,
+    logsumexp_O: Floats,
+    truth: Truth,
+    taxonomy: Taxonomy,
+    calibration: Calibration,
+    options: DecisionOptions = DecisionOptions(),
+) -> Decisions:
+    """Thresholds from validation observations: calibrated probabilities, log-sum-exp of the raw scores (image means), names.
+
+    Species outside the model count where they can: every answer to one is wrong at the species, and may be right at the genus.
+    """
+    true_O = taxonomy.index_of(truth.species)
+    known_O = true_O >= 0
+    unknown = _unknown(probabilities_OC, logsumexp_O, true_O)
+    flagged_O = unknown.flags(probabilities_OC, logsumexp_O) if unknown else np.zeros(len(true_O), dtype=bool)
+    found = _roll_up(probabilities_OC, flagged_O, truth, taxonomy, options)
+    true_p_N = probabilities_OC[known_O, true_O[known_O]]
+    classes = len(taxonomy) if options.by_species else None
+    sets = fit_conformal(true_p_N, true_O[known_O], coverage=options.coverage, classes=classes)
+    inside_NC = sets.contains(probabilities_OC[known_O])
+    covered = float(inside_NC[np.arange(len(inside_NC)), true_O[known_O]].mean())
+    by_species = None if sets.threshold_C is None else _named(sets.threshold_C, taxonomy)
+    return Decisions(
+        taxonomy=taxonomy.fingerprint,
+        calibration=calibration_mark(calibration),
+        precision=options.precision,
+        confidence=options.confidence,
+        observations=len(true_O),
+        roll_up={rank: replace(rule, by_taxon={}) for rank, rule in found.items()},
+        coverage=options.coverage,
+        set_threshold=sets.threshold,
+        set_by_species=by_species,
+        by_taxon={rank: _by_name(rule, taxonomy.taxa(rank)) for rank, rule in found.items() if rule.by_taxon},
+        unknown=unknown,
+        organism=_organism(probabilities_OC, logsumexp_O, options.kept),
+        measured={"sets": {"covered": covered, "mean_size": mean_set_size(inside_NC), "observations": int(known_O.sum())}},
+    )
+
+
+def first_of_rank(probabilities_OC: Floats, taxonomy: Taxonomy, rank: str) -> tuple[NDArray[np.int64], Floats]:
+    """The first taxon [O] of a rank and its summed probability [O], ties by index."""
+    sums_OG = taxonomy.sum_over(rank, probabilities_OC)
+    return sums_OG.argmax(axis=1), sums_OG.max(axis=1)
+
+
+def _roll_up(
+    probabilities_OC: Floats, flagged_O: NDArray[np.bool_], truth: Truth, taxonomy: Taxonomy, options: DecisionOptions
+) -> dict[str, RankRule]:
+    """A rule for each rank of which the taxonomy knows a taxon."""
+    ranks = [rank for rank in RANKS if taxonomy.taxa(rank)]
+    taxon_RO, probability_RO = zip(*(first_of_rank(probabilities_OC, taxonomy, rank) for rank in ranks), strict=True)
+    names = {"species": truth.species, "genus": truth.genus, "family": truth.family}
+    right_RO = [taxon_O == taxonomy.index_of(names[rank], rank) for rank, taxon_O in zip(ranks, taxon_RO, strict=True)]
+    without_flagged_O = np.where(flagged_O, -1.0, probability_RO[0])  # as they are answered: not at the species
+    rules = fit_roll_up(
+        taxon_RO,
+        [without_flagged_O, *probability_RO[1:]],
+        right_RO,
+        precision=options.precision,
+        confidence=options.confidence,
+        per_taxon=True,
+    )
+    return dict(zip(ranks, rules, strict=True))
+
+
+def _by_name(rule: RankRule, taxa: Sequence[str]) -> dict[str, float]:
+    return {taxa[index]: threshold for index, threshold in rule.by_taxon.items()}
+
+
+def _named(threshold_C: Floats, taxonomy: Taxonomy) -> dict[str, float]:
+    return {name: threshold for name, threshold in zip(taxonomy.names, threshold_C.tolist(), strict=True) if threshold}
+
+
+# ---- rejections ----
+
+
+def _candidates(probabilities_OC: Floats, logsumexp_O: Floats) -> dict[Sureness, Floats]:
+    """The surenesses that can say anything: the scores of a tree are log-probabilities, whose energy is always 0."""
+    kinds = [kind for kind in SURENESSES if kind != "energy" or logsumexp_O.std() > _SAME_ENERGY]
+    return {kind: sureness(kind, probabilities_OC, logsumexp_O) for kind in kinds}
+
+
+def _unknown(probabilities_OC: Floats, logsumexp_O: Floats, true_O: NDArray[np.int64]) -> Rejection | None:
+    """The threshold with the least Track 4 cost, on the sureness that tells the unknown best; None with too few of them."""
+    from taxakey.metrics.detection import auroc, fpr_at_tpr
+
+    known_O = true_O >= 0
+    if (~known_O).sum() < _FEWEST_UNKNOWN or not known_O.any():
+        return None
+    found = _candidates(probabilities_OC, logsumexp_O)
+    area = {kind: auroc(values_O, known_O) for kind, values_O in found.items()}
+    best = max(area, key=lambda kind: area[kind])
+    rule = fit_unknown(found[best], probabilities_OC.argmax(axis=1), true_O)
+    flagged_O = found[best] < rule.threshold
+    measured: dict[str, Any] = {
+        "auroc": area,
+        "fpr95": fpr_at_tpr(found[best], known_O),
+        "track4": rule.track4,
+        "track4_without": rule.track4_without,
+        "known": int(known_O.sum()),
+        "unknown": int((~known_O).sum()),
+        "known_flagged": float(flagged_O[known_O].mean()),
+        "unknown_flagged": float(flagged_O[~known_O].mean()),
+    }
+    return Rejection(best, rule.threshold, measured)
+
+
+def _organism(probabilities_OC: Floats, logsumexp_O: Floats, kept: float) -> Rejection:
+    """The threshold that the share `kept` of validation passes at least.
+
+    On the entropy: of the three it parted pages of text and noise from flowers best (docs/decisions.md), and it says something of
+    trees too.
+    """
+    kind: Sureness = "entropy"
+    ordered_O = np.sort(sureness(kind, probabilities_OC, logsumexp_O))
+    threshold = float(ordered_O[int(np.floor(len(ordered_O) * (1 - kept) + 1e-9))])
+    return Rejection(kind, threshold, {"kept": float((ordered_O >= threshold).mean()), "observations": len(ordered_O)})
