@@ -17,7 +17,7 @@ from taxakey.artifacts import Manifest, hash_of, kind_of, read_manifest
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput
 from taxakey.metrics.intervals import LEVEL, Interval, bootstrap
-from taxakey.metrics.label_errors import Answers, Confidence, confident_learning, share_of_wrong_labels
+from taxakey.metrics.label_errors import Answers, Confidence, confident_learning, share_among_surest, share_of_wrong_labels
 from taxakey.predictions import Predictions
 from taxakey.taxonomy import Taxonomy
 
@@ -53,17 +53,20 @@ other family."""
 @dataclass(frozen=True, eq=False)
 class Suspects:
     """`table` with the columns of `COLUMNS`; `share`: estimated share of wrong labels among the `judged` observations;
+    `share_among_surest`: the same by another way (see `metrics.label_errors`);
     `classless`: observations whose species is no class of the model; `references`: scientificName -> image ids of observations
     whose name the model confirms most surely, else of training pictures; `by_institution`: code -> (judged, suspects)."""
 
     table: pa.Table
     share: Interval
+    share_among_surest: Interval
     judged: int
     classless: int
     references: dict[str, list[str]]
     by_institution: dict[str, tuple[int, int]]
     part: str
     notes: tuple[str, ...]
+    inputs: dict[str, str]
 
 
 def find_suspects(predictions_folder: Path | str, dataset_folder: Path | str, *, resamples: int = 200, seed: int = 0) -> Suspects:
@@ -86,18 +89,23 @@ def find_suspects(predictions_folder: Path | str, dataset_folder: Path | str, *,
         len(dataset.taxonomy),
     )
     found = confident_learning(answers)
-    share = bootstrap({"share": share_of_wrong_labels(answers)}, len(said), resamples=resamples, seed=seed, level=LEVEL)["share"]
+    statistics = {"all": share_of_wrong_labels(answers), "surest": share_among_surest(answers)}
+    shares = bootstrap(statistics, len(said), resamples=resamples, seed=seed, level=LEVEL)
     records = _records(dataset, str(manifest.recipe["part"]).split("+"))
     table = _table(said, found, dataset.taxonomy, records)
     return Suspects(
         table=table,
-        share=share,
+        share=shares["all"],
+        share_among_surest=shares["surest"],
         judged=len(said),
         classless=classless,
-        references=_references(said, found, dataset, records, {*table["scientificName"].to_pylist(), *table["suspected"].to_pylist()}),
+        references=_references(
+            said, found, dataset, records, {*table["scientificName"].to_pylist(), *table["suspected"].to_pylist()}
+        ),
         by_institution=_by_institution(said, table, records),
         part=str(manifest.recipe["part"]),
         notes=(*notes, *_few(found)),
+        inputs={"predictions": hash_of(folder), "dataset": hash_of(dataset.folder)},
     )
 
 
@@ -167,7 +175,7 @@ def _table(said: Predictions, found: Confidence, taxonomy: Taxonomy, records: di
     doubtful = np.flatnonzero((found.counted_O >= 0) & (found.counted_O != given_O))
     likelier_p = _probability_of(said, doubtful, found.counted_O[doubtful])
     ids = said.strings("observation_id")
-    order = np.lexsort(([ids[row] for row in doubtful], given_p_O[doubtful] - likelier_p))
+    order = np.lexsort((np.array([str(ids[row]) for row in doubtful]), given_p_O[doubtful] - likelier_p))
     rows = []
     for place, at in enumerate(order, 1):
         row = int(doubtful[at])
@@ -225,7 +233,7 @@ def _by_institution(said: Predictions, table: pa.Table, records: dict[str, dict]
 def _few(found: Confidence) -> tuple[str, ...]:
     """Where the estimate stands on feet of clay."""
     silent = int((found.counted_O < 0).sum())
-    if silent <= len(found.counted_O) / 4:
+    if silent <= len(found.counted_O) / 2:
         return ()
     return (f"{silent:,} of {len(found.counted_O):,} observations look like no species enough to count: the model is weak here, "
             "and its list of suspects with it.",)  # fmt: skip

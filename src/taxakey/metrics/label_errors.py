@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 from taxakey.errors import BadInput
 from taxakey.metrics.accuracy import Floats, Integers
-from taxakey.metrics.intervals import Statistic
+from taxakey.metrics.intervals import Statistic, ratio_of
+
+SUREST = 1 / 3
+"""Share of the observations in which the surest answers are looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,19 @@ def confident_learning(answers: Answers) -> Confidence:
 def share_of_wrong_labels(answers: Answers) -> Statistic:
     """The estimated share as a figure of resamples [R, O] -> [R]: thresholds and counts are found anew in each."""
     return lambda weights_RO: np.array([_learned(answers, weights_O).share for weights_O in weights_RO])
+
+
+def share_among_surest(answers: Answers, surest: float = SUREST) -> Statistic:
+    """Share of labels that the first answer contradicts, among the observations whose first answer is most probable.
+
+    There a model that names well hardly errs, so that what it contradicts is mostly wrong: a check of the estimate above, which
+    counts as wrong labels also what the model confuses. It speaks of all observations only if wrong names are as frequent among
+    the easy ones. The observations are chosen once, before any resampling; ties go to the first.
+    """
+    first_O = answers.probability_Ok[:, 0]
+    chosen_O = np.zeros(len(first_O))
+    chosen_O[np.argsort(-first_O, kind="stable")[: max(1, round(surest * len(first_O)))]] = 1
+    return ratio_of(chosen_O * (answers.index_Ok[:, 0] != answers.given_O), chosen_O)
 
 
 def _learned(answers: Answers, weights_O: NDArray[np.floating]) -> Confidence:

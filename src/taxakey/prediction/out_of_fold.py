@@ -53,7 +53,9 @@ def predict_out_of_fold(
     if manifest.recipe.get("pool") != "all":
         raise BadInput(f"{folds_folder}: all its members learned from the training part; train folds without --validation-only")
     if manifest.inputs["dataset"] != artifacts.hash_of(dataset.folder):
-        raise BadInput(f"{folds_folder}: its folds are those of another dataset than {dataset.folder}; name the one it learned from")
+        raise BadInput(
+            f"{folds_folder}: its folds are those of another dataset than {dataset.folder}; name the one it learned from"
+        )
     inputs = {"dataset": manifest.inputs["dataset"], "folds": artifacts.hash_of(folds_folder)}
     plan = Plan(KIND, inputs, {"part": "train+validation", "dataset": str(dataset.folder.resolve())})
     if artifacts.start(out, plan) == "finished":
@@ -79,7 +81,9 @@ def _said(model: Model, rows: Part, embeddings_folder: Path | str | None, device
     rows.taxonomy.require_same(model.taxonomy.fingerprint, mine=rows.folder, theirs=model.folder)
     vectors_ND = _own_vectors(model, embeddings_folder, rows)
     portions = list(_portions(rows, max(1, _SCORES_AT_ONCE // len(model.taxonomy))))
-    said = [_answered(model, rows, images, vectors_ND, device) for images in track(portions, f"naming {model.folder.parent.name}")]
+    said = [
+        _answered(model, rows, images, vectors_ND, device) for images in track(portions, f"naming {model.folder.parent.name}")
+    ]
     return Predictions.concat(said)
 
 

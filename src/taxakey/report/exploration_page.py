@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +15,7 @@ from taxakey.records.table import SPLITS
 from taxakey.report.exploration import Exploration, Group, explore
 from taxakey.report.exploration_charts import SCALE, Chart, charts, odd_years, to_png
 from taxakey.report.exploration_sources import Explored, open_explored
-from taxakey.report.templates import jpeg_address, template
+from taxakey.report.templates import embedded, jpeg_address, security_policy, template
 from taxakey.report.thumbnails import SampleOptions, Samples, draw_samples
 from taxakey.report.wording import counted, percent
 
@@ -51,9 +48,9 @@ def to_html(explored: Explored, found: Exploration, drawn: Mapping[str, Chart], 
 
     The page's content security policy names its two scripts by hash and allows no other, nor any address.
     """
-    page = template("exploration.html", percent=percent, number="{:,}".format, embedded=_embedded, picture=jpeg_address)
+    page = template("exploration.html", percent=percent, number="{:,}".format, embedded=embedded, picture=jpeg_address)
     return page.render(
-        policy=_policy,
+        policy=security_policy,
         explored=explored,
         found=found,
         charts=drawn,
@@ -72,19 +69,6 @@ def to_html(explored: Explored, found: Exploration, drawn: Mapping[str, Chart], 
         undated=found.missing["year"],
         odd_years=odd_years(found),
     )
-
-
-def _policy(*scripts: str) -> str:
-    """Content security policy that lets exactly these scripts run."""
-    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"
-
-
-def _embedded(value: Any) -> Markup:
-    """JSON that can't end the script element it stands in."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
 
 
 def _tables(found: Exploration) -> dict[str, list[dict[str, Any]]]:
