@@ -117,14 +117,16 @@ def make_map(dataset_folder: Path | str, vectors: Sequence[Path | str], options:
         statistics.append({"silhouette": _over_pictures(apart_N, part), "probe": _over_pictures(right_N, part)})
         found.append((name, places))
     observations = len(set(part.observation_ids))
-    drawn = {"resamples": options.resamples, "seed": options.seed}
-    measured = [bootstrap(each, observations, **drawn) for each in statistics]
+    measured = [bootstrap(each, observations, resamples=options.resamples, seed=options.seed) for each in statistics]
     pairs = {key: (statistics[0][key], statistics[1][key]) for key in statistics[0]} if len(statistics) == 2 else {}
     return EmbeddingMap(
         part=part,
         species=species,
-        backbones=tuple(Mapped(*each, **figures) for each, figures in zip(found, measured, strict=True)),
-        differences=paired_differences(pairs, observations, **drawn) if pairs else {},
+        backbones=tuple(
+            Mapped(name, places, figures["silhouette"], figures["probe"])
+            for (name, places), figures in zip(found, measured, strict=True)
+        ),
+        differences=paired_differences(pairs, observations, resamples=options.resamples, seed=options.seed) if pairs else {},
         observations=observations,
         options=options,
         inputs={
@@ -160,7 +162,7 @@ def _layout(method: str, vectors_ND: NDArray[np.float64], seed: int) -> NDArray[
         return TSNE(2, perplexity=perplexity, init="pca", metric="euclidean", random_state=seed).fit_transform(_unit(vectors_ND))
     if method == "umap":
         with needs_extra("umap"):
-            from umap import UMAP
+            from umap import UMAP  # type: ignore[import-not-found, import-untyped, unused-ignore]
         return UMAP(n_components=2, metric="cosine", random_state=seed).fit_transform(vectors_ND)
     return PCA(2, random_state=seed).fit_transform(_unit(vectors_ND))
 

@@ -48,8 +48,8 @@ def of_painted(figures: Figures, differences: Mapping[str, Difference]) -> tuple
         f"{with_span(figures['commonest species'])}: {points(model)}.",
         "So it does name species by something else than the plant."
         if model.low > 0
-        else "That doesn't show that it names species by anything but the plant. Painted pictures are strange to it, though: what "
-        "it doesn't use here may still help it elsewhere.",
+        else "That doesn't show that it names species by anything but the plant. Painted pictures are strange to it, though: "
+        "what it doesn't use here may still help it elsewhere.",
         f"A linear layer that learns from painted pictures names {with_span(figures['linear layer'])} rightly, {points(layer)} "
         "against the commonest species.",
         "So the shortcut is there to be taken." if layer.low > 0 else "That doesn't show a shortcut to the species.",

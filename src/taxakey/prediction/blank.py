@@ -24,8 +24,8 @@ MOST = 4000
 @dataclass(frozen=True, eq=False)
 class Blank:
     """`train`, `test`: the pictures that were looked at; `features_train_ND`, `features_test_ND`: what the backbone makes of
-    them, painted over; `named_N`: class that the whole model names for each test picture, `named_whole_N` for the same pictures as
-    they are."""
+    them, painted over; `named_N`: class that the whole model names for each test picture, `named_whole_N` for the same as they
+    are."""
 
     train: Blanked
     test: Blanked
