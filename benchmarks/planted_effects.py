@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from taxakey.artifacts import Plan, write_json
 from taxakey.calibration import Calibration, mean_by_observation
 from taxakey.calibration.shares import corrected, estimate_shares
+from taxakey.calibration.told_shares import CAUTION
 from taxakey.dataset.build import BuildOptions, build
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import Vectors
@@ -166,12 +167,13 @@ def institutions(world: World) -> list[Effect]:
 
 
 def held_out(world: World) -> list[Effect]:
-    """Heads with and without an institution's pictures, the first with as few of each species as the second; and the truth: the
-    second one's loss on these very plants, mounted on sheets of an institution that it knows and on their own."""
+    """Heads with and without an institution's pictures, the first with as few of each species as the second. The truth is their
+    difference on fresh sheets of the same species, drawn three times; and what the look alone is worth to the first one shows on
+    the same plants mounted by another institution."""
     learn, test = known(world.dataset.part("train")), known(world.dataset.part("test"))
     codes = np.asarray(learn.table["institutionCode"].to_pylist())
     tested = np.asarray(test.table["institutionCode"].to_pylist())
-    code = INSTITUTIONS[int(np.argmax([(tested == each.code).sum() for each in INSTITUTIONS]))].code
+    code = max((each.code for each in INSTITUTIONS), key=lambda each: int((tested == each).sum()))
     names, vectors_ND = np.asarray(learn.table["scientificName"].to_pylist()), world.vectors(learn)
     without = np.flatnonzero(codes != code)
     rng, control = np.random.default_rng(world.options.seed), []
@@ -179,19 +181,24 @@ def held_out(world: World) -> list[Effect]:
         own = rng.permutation(np.flatnonzero(names == name))
         control += own[: (names[without] == name).sum()].tolist()
     asked = test.only(np.flatnonzero((tested == code) & np.isin(test.table["scientificName"].to_pylist(), names[without])))
-    given, asked_ND = np.asarray(asked.table["scientificName"].to_pylist()), world.vectors(asked)
-    seen = probe(vectors_ND[control], names[control].tolist(), asked_ND) == given
-    unseen = probe(vectors_ND[without], names[without].tolist(), asked_ND) == given
-    drawn = [redrawn(world, asked, other) for other in (code, _other(code, codes))]
-    own, moved = (probe(vectors_ND[without], names[without].tolist(), each) == given for each in drawn)
-    planted = float(moved.mean() - own.mean())
-    print(
-        f"{code}: {len(asked)} pictures, {len(without)} training pictures each; seen {seen.mean():.3f}, unseen "
-        f"{unseen.mean():.3f}; unseen on the plants redrawn on own sheets {own.mean():.3f}, on known sheets {moved.mean():.3f}"
-    )
+    given = np.asarray(asked.table["scientificName"].to_pylist())
+
+    def right(rows: NDArray | list[int], asked_ND: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return probe(vectors_ND[rows], names[rows].tolist(), asked_ND) == given
+
+    seen, unseen = (right(rows, world.vectors(asked)) for rows in (control, without))
+    fresh = [redrawn(world, asked, code, again) for again in (1, 2, 3)]
+    planted = float(np.mean([right(control, each).mean() - right(without, each).mean() for each in fresh]))
+    here, moved = right(control, fresh[0]), right(control, redrawn(world, asked, _other(code, codes), 1))
+    print(f"{code}: {len(asked)} pictures, {len(without)} to learn from; seen {seen.mean():.3f}, unseen {unseen.mean():.3f}; "
+          f"the first on fresh sheets {here.mean():.3f}, mounted elsewhere {moved.mean():.3f}")  # fmt: skip
     rows = Rows(asked.observation_ids)
-    gap = paired_differences({"gap": (rows.mean(seen), rows.mean(unseen))}, rows.count, resamples=RESAMPLES)["gap"]
-    return [effect(f"drop when {code} is held out", planted, gap, "planted: same plants on sheets that the model knows")]
+    pairs = {"held out": (rows.mean(seen), rows.mean(unseen)), "look": (rows.mean(here), rows.mean(moved))}
+    found = paired_differences(pairs, rows.count, resamples=RESAMPLES)
+    return [
+        effect(f"drop when {code} is held out", planted, found["held out"], "planted: on fresh sheets"),
+        effect(f"drop when {code}'s plants are mounted elsewhere", None, found["look"]),
+    ]
 
 
 def _other(code: str, codes: NDArray) -> str:
@@ -209,16 +216,16 @@ class Drawn:
         return self.pictures[index]
 
 
-def redrawn(world: World, asked: Part, code: str) -> NDArray[np.float32]:
-    """Vectors of the first photograph of each picture's specimen, mounted as `code` would have done."""
+def redrawn(world: World, asked: Part, code: str, again: int) -> NDArray[np.float32]:
+    """Vectors of another plant in place of each picture's specimen, of its species, mounted as `code` would have done."""
     house = next(each for each in INSTITUTIONS if each.code == code)
     pictures, options = [], world.options
     for name in asked.observation_ids:
         number = int(name.rsplit(":", 1)[1][4:]) - 1_000_000
         specimen = world.collection.specimen(number)
         species = world.collection.flora.species[specimen.species]
-        sheet = mount(species, specimen, house, options.size, stream(options.seed, "plant", number))
-        picture = photograph(sheet, house, options.size, stream(options.seed, "photograph", number, 0))
+        sheet = mount(species, specimen, house, options.size, stream(options.seed, "plant", number, again))
+        picture = photograph(sheet, house, options.size, stream(options.seed, "photograph", number, again, 0))
         pictures.append(simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=90, colorspace="RGB"))
     model = world.model
     return features(model.network.backbone, Drawn(pictures), range(len(pictures)), model.preprocess)  # type: ignore[arg-type]
@@ -284,12 +291,11 @@ def season_and_place(world: World, test: Named) -> list[Effect]:
     own = asked.island == island_C[test.class_O]
     learnt = Signal.learnt(told, learn.class_O, classes)
     truth = Signal.planted(world)
-    spread = asked.day - np.array([np.nanmean(told.day[learn.class_O == each]) for each in range(classes)])[test.class_O]
-    # The mean of a class of n observations is itself off by a part 1/n of the variance, which is taken away again.
-    count_C = np.array([np.isfinite(told.day[learn.class_O == each]).sum() for each in range(classes)])
-    dated = np.isfinite(spread)
-    squared = spread[dated] ** 2 / (1 + 1 / count_C[test.class_O][dated])
-    variance = bootstrap({"v": mean_of(squared)}, len(squared), resamples=RESAMPLES)["v"]
+    middle_C = np.array([np.nanmedian(told.day[learn.class_O == each]) for each in range(classes)])
+    away = np.abs(asked.day - middle_C[test.class_O])
+    away = away[np.isfinite(away)]
+    # Robust, because wrong labels bring other species' seasons: 1.4826 medians of the deviations are a normal's deviation.
+    season = resampled(lambda rows: 1.4826 * float(np.median(away[rows])), len(away))
     right = {
         name: _fused(test, signal, asked).argmax(1) == test.class_O for name, signal in (("learnt", learnt), ("truth", truth))
     }
@@ -301,9 +307,7 @@ def season_and_place(world: World, test: Named) -> list[Effect]:
         effect(
             "share on the species' own island", OWN_ISLAND, bootstrap({"o": mean_of(own)}, len(own), resamples=RESAMPLES)["o"]
         ),
-        Effect(
-            "spread of the season in days", SEASON, *(float(np.sqrt(v)) for v in (variance.value, variance.low, variance.high))
-        ),
+        Effect("spread of the season in days, robust", SEASON, *season),
         effect("top-1 gained by season and place", float(right["truth"].mean() - plain.mean()), gain, "planted: the true signal"),
     ]
 
@@ -340,12 +344,14 @@ class Signal:
 
     @classmethod
     def learnt(cls, told: Told, class_O: NDArray[np.int64], classes: int) -> Signal:
+        """Medians, because some labels are wrong; half an observation of each island beforehand."""
         own = [class_O == each for each in range(classes)]
         island_CI = np.array([np.bincount(told.island[rows], minlength=len(ISLANDS)) + 0.5 for rows in own])
-        day_C = np.array([np.nanmean(told.day[rows]) for rows in own])
+        day_C = np.array([np.nanmedian(told.day[rows]) for rows in own])
         place_C2 = np.array([np.nanmedian(told.place_O2[rows], axis=0) for rows in own])
-        return cls(island_CI / island_CI.sum(1, keepdims=True), day_C, float(np.nanstd(told.day - day_C[class_O])), place_C2,
-                   np.nanstd(told.place_O2 - place_C2[class_O], axis=0))  # fmt: skip
+        days = 1.4826 * float(np.nanmedian(np.abs(told.day - day_C[class_O])))
+        degrees = 1.4826 * np.nanmedian(np.abs(told.place_O2 - place_C2[class_O]), axis=0)
+        return cls(island_CI / island_CI.sum(1, keepdims=True), day_C, days, place_C2, degrees)
 
     @classmethod
     def planted(cls, world: World) -> Signal:
@@ -370,6 +376,13 @@ def _fused(test: Named, signal: Signal, told: Told) -> NDArray[np.float64]:
 
 
 def unknown_species(world: World, test: Named) -> list[Effect]:
+    """Without the sheets of the shift, as if it hadn't been asked for; and with them, which make the known look less sure."""
+    numbers = [int(name.rsplit(":", 1)[1][4:]) - 1_000_000 for name in test.ids]
+    main = test.only(np.array([number not in world.collection.shifted for number in numbers], dtype=bool))
+    return [*_unknown(world, main, "without shift"), *_unknown(world, test, "with shift")]
+
+
+def _unknown(world: World, test: Named, which: str) -> list[Effect]:
     """AUROC of the greatest probability; the share of unknown in test from the share below a threshold, validation saying how
     often known and unknown ones lie below it."""
     validation = named(world, world.dataset.part("validation"))
@@ -378,20 +391,19 @@ def unknown_species(world: World, test: Named) -> list[Effect]:
     found = resampled(lambda rows: auroc(sure_O[rows], known_O[rows]), len(sure_O))
     # The threshold that parts validation best; chosen once.
     threshold = max(np.unique(sure_V), key=lambda t: (sure_V[~known_V] < t).mean() - (sure_V[known_V] < t).mean())
-    rng = np.random.default_rng(1)
+    rng, whole = np.random.default_rng(1), np.arange(len(sure_O))
 
     def share(rows: NDArray[np.int64]) -> float:
-        again = (
-            np.arange(len(sure_V))
-            if len(rows) == len(sure_O) and (rows == np.arange(len(rows))).all()
-            else _drawn(rng, len(sure_V))
-        )
+        """Of a resample of test, with one of validation."""
+        again = np.arange(len(sure_V)) if np.array_equal(rows, whole) else _drawn(rng, len(sure_V))
         below = sure_V[again] < threshold
         hit, false = below[~known_V[again]].mean(), below[known_V[again]].mean()
         return float(np.clip(((sure_O[rows] < threshold).mean() - false) / (hit - false), 0, 1))
 
-    half = Effect("AUROC of unknown species, above one half", None, found[0] - 0.5, found[1] - 0.5, found[2] - 0.5)
-    return [half, Effect("share of unknown species in test", float((~known_O).mean()), *resampled(share, len(sure_O)))]
+    return [
+        Effect(f"AUROC of unknown species above one half, {which}", None, *(bound - 0.5 for bound in found)),
+        Effect(f"share of unknown species in test, {which}", float((~known_O).mean()), *resampled(share, len(sure_O))),
+    ]
 
 
 def resampled(figure: Callable[[NDArray[np.int64]], float], observations: int) -> tuple[float, float, float]:
@@ -424,7 +436,8 @@ def shifted_shares(world: World, test: Named) -> list[Effect]:
     print(f"shares: training has {share_C[rare_C].sum():.3f} of the rare third, {share_C[poisonous_C].sum():.3f} poisonous; "
           f"half the sum of differences from the true shares {np.abs(share_C - true_C).sum() / 2:.3f}, after EM "
           f"{np.abs(estimated_C - true_C).sum() / 2:.3f}")  # fmt: skip
-    better = corrected(p_OC, share_C, np.maximum(estimated_C, 1e-6)).argmax(1) == test.class_O
+    cautious_C = estimate_shares(p_OC, share_C, prior_observations=CAUTION * len(p_OC))
+    better = corrected(p_OC, share_C, cautious_C).argmax(1) == test.class_O
     best = corrected(p_OC, share_C, np.maximum(true_C, 1e-6)).argmax(1) == test.class_O
     plain = p_OC.argmax(1) == test.class_O
     gain = paired_differences({"gain": (mean_of(better), mean_of(plain))}, len(plain), resamples=RESAMPLES)["gain"]

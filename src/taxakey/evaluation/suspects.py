@@ -24,6 +24,10 @@ from taxakey.taxonomy import Taxonomy
 OUT_OF_FOLD = "out-of-fold"
 """The artifact that `prediction.out_of_fold` writes."""
 
+_WEAK = 0.1
+"""Share of names contradicted from which on the model itself must be doubted. Where a model contradicted 14 %, six in ten of its
+suspects were wrong labels (see the log)."""
+
 REFERENCES = 2
 """Pictures of a species shown beside a suspect."""
 
@@ -104,7 +108,7 @@ def find_suspects(predictions_folder: Path | str, dataset_folder: Path | str, *,
         ),
         by_institution=_by_institution(said, table, records),
         part=str(manifest.recipe["part"]),
-        notes=(*notes, *_few(found)),
+        notes=(*notes, *_weak(found, said)),
         inputs={"predictions": hash_of(folder), "dataset": hash_of(dataset.folder)},
     )
 
@@ -230,10 +234,16 @@ def _by_institution(said: Predictions, table: pa.Table, records: dict[str, dict]
     return {code: (number, suspects[code]) for code, number in sorted(judged.items())}
 
 
-def _few(found: Confidence) -> tuple[str, ...]:
-    """Where the estimate stands on feet of clay."""
+def _weak(found: Confidence, said: Predictions) -> tuple[str, ...]:
+    """What a reader of the list must know of a model that isn't good here."""
+    notes = []
+    other = float((said.true_rank("species") != 1).mean())
+    if other > _WEAK:
+        notes.append(
+            f"The model gives another name than the label to {100 * other:.0f} % of the observations. Many suspects will be its "
+            "own errors, and both shares of wrong names are too high."
+        )
     silent = int((found.counted_O < 0).sum())
-    if silent <= len(found.counted_O) / 2:
-        return ()
-    return (f"{silent:,} of {len(found.counted_O):,} observations look like no species enough to count: the model is weak here, "
-            "and its list of suspects with it.",)  # fmt: skip
+    if silent > len(found.counted_O) / 2:
+        notes.append(f"{silent:,} of {len(found.counted_O):,} observations look like no species enough to count.")
+    return tuple(notes)

@@ -73,7 +73,7 @@ def says(found: EmbeddingMap) -> tuple[str, ...]:
         _compared(
             probe, first, second, "pictures are named rightly by a linear layer more often", f"{_signed(probe, 100, 1)} points"
         ),
-        _compared(apart, first, second, "species lie further apart, by the silhouette", _signed(apart, 1, 3)),
+        _compared(apart, first, second, "species lie further apart by the silhouette", _signed(apart, 1, 3)),
     )
 
 

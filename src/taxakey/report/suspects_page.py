@@ -56,8 +56,8 @@ def verdict(found: Suspects) -> str:
         return f"{judged}, none looks more like another species than like the one it is named."
     return (
         f"{judged}, {counted(len(found.table), 'looks', 'look')} more like another species than like the one named. "
-        f"Confident learning estimates that {with_span(found.share)} of the names are wrong; among the third of which the model "
-        f"is surest it contradicts {with_span(found.share_among_surest)}."
+        f"Counting what the model confuses too, {with_span(found.share)} of the names would be wrong; among the third of the "
+        f"observations of which it is surest it contradicts {with_span(found.share_among_surest)}."
     )
 
 
