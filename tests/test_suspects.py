@@ -103,7 +103,7 @@ def test_a_model_may_not_judge_what_it_learnt_from(dataset: Dataset, tmp_path: P
         find_suspects(tmp_path / "train", dataset.folder)
     here = artifacts.hash_of(dataset.folder)
     own = a_run(tmp_path / "run", here)
-    write(tmp_path / "good", dataset, model=str(own))
+    write(tmp_path / "good", dataset, wrong=1, model=str(own))
     assert find_suspects(tmp_path / "good", dataset.folder).notes == ()
     other = a_run(tmp_path / "other", "0" * 64)
     write(tmp_path / "elsewhere", dataset, model=str(other))
@@ -162,3 +162,12 @@ def test_names_from_records_are_text_in_the_page(dataset: Dataset, tmp_path: Pat
     place = found.table.schema.get_field_index("recordedBy")
     hostile = replace(found, table=found.table.set_column(place, "recordedBy", pa.array(["<script>alert(1)</script>"])))
     assert "<script>" not in to_html(hostile, dataset)
+
+
+def test_a_weak_model_is_called_one(dataset: Dataset, tmp_path: Path) -> None:
+    observations = len(set(dataset.part("test").observation_ids))
+    write(tmp_path / "good", dataset, wrong=observations // 12)
+    assert not any("own errors" in note for note in find_suspects(tmp_path / "good", dataset.folder).notes)
+    write(tmp_path / "weak", dataset, wrong=observations // 3)
+    said = find_suspects(tmp_path / "weak", dataset.folder).notes
+    assert any("gives another name than the label" in note and "its own errors" in note for note in said)
