@@ -292,7 +292,9 @@ def season_and_place(world: World, test: Named) -> list[Effect]:
     learnt = Signal.learnt(told, learn.class_O, classes)
     truth = Signal.planted(world)
     middle_C = np.array([np.nanmedian(told.day[learn.class_O == each]) for each in range(classes)])
-    away = np.abs(asked.day - middle_C[test.class_O])
+    dated_C = np.array([np.isfinite(told.day[learn.class_O == each]).sum() for each in range(classes)])
+    # A median of n is itself off by a deviation of sqrt(π / 2n) of the spread, which is taken away again.
+    away = np.abs(asked.day - middle_C[test.class_O]) / np.sqrt(1 + np.pi / 2 / dated_C[test.class_O])
     away = away[np.isfinite(away)]
     # Robust, because wrong labels bring other species' seasons: 1.4826 medians of the deviations are a normal's deviation.
     season = resampled(lambda rows: 1.4826 * float(np.median(away[rows])), len(away))

@@ -18,6 +18,22 @@ from taxakey.report.templates import jpeg_address, template
 from taxakey.report.wording import percent, span
 
 SAMPLES = 6
+TITLES = {
+    "seen": "Institution seen in training",
+    "unseen": "Institution never seen",
+    "unmasked": "Pictures as they are",
+    "masked": "Text masked",
+    "difference": "the first minus the second",
+    "model": "Species, by the model, painted over",
+    "whole pictures": "Species, by the model, whole",
+    "linear layer": "Species, by a linear layer, painted over",
+    "commonest species": "Species, always the commonest",
+    "by institution": "Species, always the institution's commonest",
+    "institution": "Institution, by a linear layer, painted over",
+    "commonest institution": "Institution, always the commonest",
+}
+"""What the figures' names mean, for people."""
+
 _SCALE = 100
 """Of the bars: per cent."""
 
@@ -49,7 +65,7 @@ def write_shortcuts(findings: Sequence[Finding], samples: Sequence[Sample], out:
 def to_html(findings: Sequence[Finding], samples: Sequence[Sample]) -> str:
     """Render the page."""
     page = template("shortcuts.html", percent=percent, span=span, picture=jpeg_address, bar=_bar, points=_points)
-    return page.render(findings=findings, samples=samples)
+    return page.render(findings=findings, samples=samples, titles=TITLES)
 
 
 def _bar(figure: Interval) -> Mapping[str, str]:
