@@ -61,3 +61,19 @@ def fit_unknown(sureness_O: ArrayLike, answer_O: Integers, true_O: Integers) -> 
     threshold = -np.inf if best == 0 else np.inf if best == len(ordered) else float(ordered[best])
     rule = UnknownRule(threshold, 0.0, track4(true_O, answer_O))
     return UnknownRule(threshold, track4(true_O, rule.apply(answer_O, sureness_O)), rule.track4_without)
+
+
+def keep_known(sureness_O: ArrayLike, answer_O: Integers, true_O: Integers, kept: float) -> UnknownRule:
+    """The highest threshold that the share `kept` of the known species' observations reaches at least.
+
+    >>> keep_known([0.9, 0.8, 0.4, 0.1], np.array([0, 1, 0, 0]), np.array([0, 1, 0, -1]), 0.66).threshold
+    0.8
+    """
+    sureness_O, true_O = np.asarray(sureness_O, dtype=np.float64), np.asarray(true_O)
+    known_O = np.sort(sureness_O[true_O >= 0])[::-1]
+    if not 0 < kept <= 1 or not len(known_O):
+        raise BadInput(f"keeping {kept} of {len(known_O)} known observations: a share above 0, of at least one")
+    # 0.95 · 20 must be 19, though as floating-point numbers it is a little more.
+    threshold = float(known_O[int(np.ceil(kept * len(known_O) - 1e-9)) - 1])
+    rule = UnknownRule(threshold, 0.0, track4(true_O, answer_O))
+    return UnknownRule(threshold, track4(true_O, rule.apply(np.asarray(answer_O), sureness_O)), rule.track4_without)

@@ -22,6 +22,12 @@ def calibrate(
     coverage: Annotated[float, typer.Option(help="Share of sets of species that hold the right one.")] = 0.9,
     by_species: Annotated[bool, typer.Option("--by-species", help="Keep the coverage for each species by itself.")] = False,
     kept: Annotated[float, typer.Option(help="Share of the part that isn't taken for pictures of no organism.")] = 0.99,
+    unknown: Annotated[
+        Literal["keep-known", "track4"],
+        typer.Option(
+            help="Flag as unknown species: so few that 95% of the known pass, or what costs least in FungiCLEF's Track 4."
+        ),
+    ] = "keep-known",
     part: Annotated[str, typer.Option(help="What it is fitted to; test would spoil every later figure of it.")] = "validation",
     embeddings: Annotated[Path | None, typer.Option(help="Vectors of the model's own backbone, to save computing them.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
@@ -36,7 +42,8 @@ def calibrate(
     from taxakey.cli.device import resolve_device
     from taxakey.prediction.calibrate import calibrate as fit
 
-    options = DecisionOptions(precision, coverage=coverage, by_species=by_species, kept=kept)
+    known_kept = DecisionOptions().known_kept if unknown == "keep-known" else None
+    options = DecisionOptions(precision, coverage=coverage, by_species=by_species, kept=kept, known_kept=known_kept)
     where = resolve_device(device)
     found = fit(run, dataset, method=method, options=options, part=part, embeddings_folder=embeddings, device=where)
     if found.before is not None:

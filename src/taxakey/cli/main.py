@@ -13,6 +13,7 @@ from taxakey import __version__, progress
 from taxakey.cli.add_species import add_species
 from taxakey.cli.audit import audit
 from taxakey.cli.build import build
+from taxakey.cli.calibrate import calibrate
 from taxakey.cli.challenge import challenge
 from taxakey.cli.compare import compare
 from taxakey.cli.compile import compile_dataset
@@ -27,6 +28,7 @@ from taxakey.cli.frontier import frontier
 from taxakey.cli.identify import identify
 from taxakey.cli.inspect import inspect
 from taxakey.cli.journey import journey
+from taxakey.cli.map import embedding_map
 from taxakey.cli.names import drift, names
 from taxakey.cli.predict import predict
 from taxakey.cli.publish import publish
@@ -36,8 +38,10 @@ from taxakey.cli.router import router
 from taxakey.cli.sample import sample
 from taxakey.cli.select import select, split
 from taxakey.cli.serve import serve
+from taxakey.cli.shortcuts import shortcuts
 from taxakey.cli.size import size
 from taxakey.cli.study import study
+from taxakey.cli.suspects import suspects
 from taxakey.cli.train import train
 from taxakey.cli.tune import tune
 from taxakey.errors import TaxakeyError
@@ -47,6 +51,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "onnxruntime", "python_multipart"), "serve"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     **{"rapidocr": "mask", "pyspark": "spark", "optuna": "tune", "peft": "lora", "wandb": "wandb", "mlflow": "mlflow"},
+    **{"sklearn": "maps", "umap": "umap"},
 }
 """Which extra brings a package that a plain installation doesn't have."""
 
@@ -54,7 +59,7 @@ app = typer.Typer(
     help="From records and photographs of organisms to a model that names new photographs, says how sure it is, and serves "
     "the answer. The stages, in order: sample or your own data, records, build, embed, train, predict, evaluate, export, serve; "
     "journey walks them all in one go. From downloads to a dataset: names, select, fetch, inspect, split, audit, explore, "
-    "publish; compile. Many runs: folds, tune, compare, ensemble, router, frontier, study. For organisers: challenge.",
+    "publish; compile. Many runs: folds, tune, compare, ensemble, router, frontier, study. Believe it? calibrate, suspects, shortcuts, map. For organisers: challenge.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: readable in logs, and faster to start
@@ -63,10 +68,11 @@ app = typer.Typer(
 
 app.add_typer(challenge, name="challenge")
 app.command("compile")(compile_dataset)
+app.command("map")(embedding_map)
 for _command in (
     *(journey, sample, records, names, drift, select, split, fetch, inspect, build, audit, explore, publish),
-    *(embed, size, train, folds, tune, add_species, predict, rescore),
-    *(evaluate, compare, ensemble, router, frontier, study, identify, export, serve),
+    *(embed, size, train, folds, tune, add_species, calibrate, predict, rescore),
+    *(evaluate, compare, suspects, shortcuts, ensemble, router, frontier, study, identify, export, serve),
 ):
     app.command()(_command)
 

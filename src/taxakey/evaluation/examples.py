@@ -151,12 +151,12 @@ def _small(part: Part, image_ids: Iterable[str | None]) -> dict[str, bytes]:
     return {image: thumbnail(part.image_bytes(position[image])) for image in wanted}
 
 
-def thumbnail(data: bytes) -> bytes:
-    """A JPEG with its longer edge at most `THUMBNAIL_EDGE` pixels, upright, without any metadata."""
+def thumbnail(data: bytes, edge: int = THUMBNAIL_EDGE) -> bytes:
+    """A JPEG with its longer edge at most `edge` pixels, upright, without any metadata."""
     with Image.open(io.BytesIO(data)) as image:
-        image.draft("RGB", (2 * THUMBNAIL_EDGE, 2 * THUMBNAIL_EDGE))
+        image.draft("RGB", (2 * edge, 2 * edge))
         small = ImageOps.exif_transpose(image).convert("RGB")
-    small.thumbnail((THUMBNAIL_EDGE, THUMBNAIL_EDGE), Image.Resampling.LANCZOS)
+    small.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, "JPEG", quality=_QUALITY, optimize=True, exif=b"")
     return out.getvalue()
