@@ -21,6 +21,7 @@ from taxakey.dataset.crops import CropOptions
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.errors import BadInput
 from taxakey.metadata.encoder import FILE as METADATA_FILE
+from taxakey.prediction.fusion import Fusion, Pictures
 from taxakey.prediction.namer import Namer, PartNamer, folders_of
 from taxakey.predictions import Predictions, Truth
 from taxakey.progress import track
@@ -61,6 +62,23 @@ class Asked:
 
     pictures: PartNamer
     full_scores: bool = False
+    fusion: Fusion | None = None
+
+    def of_observations(self, probabilities_IC: NDArray[np.float64], images: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The answers to some pictures as one for each of their observations, in the order of the ids, [O, C]."""
+        ids = [self.pictures.rows.observation_ids[image] for image in images]
+        observations, first_I, observation_I = np.unique(ids, return_index=True, return_inverse=True)
+        if self.fusion is None:
+            return mean_by_observation(probabilities_IC, observation_I, len(observations))
+        organs = self.pictures.rows.table["organ"].take(pa.array(images)).to_pylist()
+        answers_OC = self.fusion.of_pictures(Pictures(probabilities_IC, observation_I, organs))
+        return self.with_known(answers_OC, images[first_I])
+
+    def with_known(self, probabilities_XC: NDArray[np.float64], images: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Answers with what is known of the picture of each, if anything is fused."""
+        return (
+            self.fusion.with_known(probabilities_XC, self.pictures.rows.table.take(images)) if self.fusion else probabilities_XC
+        )
 
     def portions(self) -> list[NDArray[np.int64]]:
         """Row numbers, as many at a time as may be held."""
@@ -126,10 +144,10 @@ def _name_portion(asked: Asked, images: NDArray[np.int64], out: Path, number: in
     ids = [rows.observation_ids[image] for image in images]
     observations, first_I, observation_I = np.unique(ids, return_index=True, return_inverse=True)
     images_O = np.bincount(observation_I)
-    probabilities_OC = mean_by_observation(probabilities_IC, observation_I, len(observations))
+    probabilities_OC = asked.of_observations(probabilities_IC, images)
     image_ids = [rows.image_ids[image] for image in images]
     by_image = Predictions.from_probabilities(
-        probabilities_IC,
+        asked.with_known(probabilities_IC, images),
         taxonomy,
         observation_ids=ids,
         image_ids=image_ids,
