@@ -21,6 +21,8 @@ from taxakey.artifacts import Manifest, Plan, finish, hash_of, read_manifest, st
 from taxakey.errors import ExportMismatch, needs_extra
 from taxakey.metadata.encoder import FILE as METADATA_FILE
 from taxakey.metadata.observation import terms
+from taxakey.prediction.fusion import FILE as FUSION_FILE
+from taxakey.prediction.fusion import Fusion
 
 if TYPE_CHECKING:
     from torch import nn
@@ -65,7 +67,7 @@ def export(model_folder: Path | str, out: Path | str) -> Manifest:
 
 def _input_hashes(model_folder: Path) -> dict[str, str]:
     files = {"weights": "model.safetensors", "config": "config.json", "calibration": "calibration.json"}
-    files["metadata"] = METADATA_FILE
+    files |= {"metadata": METADATA_FILE, "fusion": FUSION_FILE}
     return {name: hash_of(model_folder / file) for name, file in files.items() if (model_folder / file).is_file()}
 
 
@@ -190,6 +192,8 @@ def _finish(model: Model, out: Path, plan: Plan, difference: float) -> Manifest:
         model.calibration.write(out / "calibration.json")
     if model.metadata is not None:
         model.metadata.write(out)
+    if (fusion := Fusion.beside(model.folder, model.taxonomy.fingerprint)) is not None:
+        fusion.write(out / FUSION_FILE)
     write_text(out / "README.md", _card(model, difference))
     note = f"log-probabilities of torch and onnxruntime differ by at most {difference:.2g}"
     counts = {"classes": len(model.taxonomy)}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 GREATEST = 2.0
-"""Of an exponent: never below 0, where a habitat would speak against its own species, and never so large that it alone decides."""
+"""Of an exponent: never below 0, where a habitat would speak against its own species, nor so large that it decides alone."""
 
 
 def fused(probabilities_OC: Floats, log_ratio_JOC: Sequence[Floats], exponent_J: Sequence[float]) -> Floats:
@@ -54,7 +54,6 @@ def fit_exponents(probabilities_OC: Floats, log_ratio_JOC: Sequence[Floats], tru
         true_p_O = np.maximum(p_OC[rows, true_O], 1e-300)
         return float(-np.log(true_p_O).sum()), np.array(expected_J) - np.array(seen_J)
 
-    found = minimize(
-        loss, np.ones(len(log_ratio_JOC)), jac=True, method="L-BFGS-B", bounds=[(0.0, GREATEST)] * len(log_ratio_JOC)
-    )
+    bounds = [(0.0, GREATEST)] * len(log_ratio_JOC)
+    found = minimize(loss, np.ones(len(bounds)), jac=True, method="L-BFGS-B", bounds=bounds)
     return [float(exponent) for exponent in found.x]

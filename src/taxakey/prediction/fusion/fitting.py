@@ -51,7 +51,7 @@ class Validation:
         return Pictures(
             self.pictures.probabilities_IC[rows],
             (np.cumsum(kept_O) - 1)[self.pictures.observation_I[rows]],
-            [organs[row] for row in rows] if len(organs) else (),
+            [organs[int(row)] for row in rows] if len(organs) else (),
         )
 
 

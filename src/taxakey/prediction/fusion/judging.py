@@ -1,9 +1,9 @@
 """Whether something gains on validation, and how much. No torch. Shapes: O observations, C classes.
 
-The rule: kept is what raises the mean log-probability of the true species (in nats an observation) so that the whole interval of
-the difference lies above 0, unless the interval of the difference in top-1 lies wholly below 0. Intervals are paired bootstraps
-over validation observations, at 95 % for all that was asked for together (each at 1 - 0.05/n, Bonferroni). What has weights of its
-own is measured on observations they weren't fitted on: five parts, each foretold by the other four.
+The rule: kept is what gains in the mean log-probability of the true species (nats an observation) or in top-1, such that the
+whole interval of the one difference lies above 0 and that of the other not wholly below. Intervals are paired bootstraps over
+validation observations, at 95 % for both figures of all n candidates together (each at 1 - 0.05/2n, Bonferroni). What has weights
+of its own is measured on observations that they weren't fitted on: five parts, each foretold by the other four.
 """
 
 from __future__ import annotations

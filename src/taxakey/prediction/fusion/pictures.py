@@ -50,7 +50,7 @@ class Pictures:
 
     def total(self, values_I: Floats) -> Floats:
         """Sum over the pictures of each observation, [I] -> [O]."""
-        return np.bincount(self.observation_I, values_I, self.observations)
+        return np.asarray(np.bincount(self.observation_I, values_I, self.observations), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         if self.name not in RULES or (self.name in ("mean", "log-mean") and self.slopes):
-            raise BadInput(
-                f"the rule {self.name!r} with {len(self.slopes)} slopes; one of {', '.join(RULES)}, the first two have none"
-            )
+            raise BadInput(f"the rule {self.name!r} with {len(self.slopes)} slopes; one of {', '.join(RULES)}, a mean has none")
         if not all(np.isfinite(list(self.slopes.values()))):
             raise BadInput(f"the rule {self.name!r} has a slope that isn't a finite number")
 
@@ -119,9 +117,7 @@ def names_of(name: RuleName, pictures: Pictures) -> tuple[str, ...]:
     if name != "organ":
         return ()
     if not (organs := sorted({organ for organ in pictures.organ_I if organ})):
-        raise BadInput(
-            "no picture says which organ it shows (column organ), so pictures can't be weighted by it; leave `organ` out"
-        )
+        raise BadInput("no picture says which organ it shows (column organ), so none can be weighted by it; leave `organ` out")
     return tuple(organs)
 
 

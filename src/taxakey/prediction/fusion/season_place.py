@@ -69,9 +69,9 @@ class PlaceEvidence:
             np.asarray(class_N)[good],
         ]).astype(np.int64)  # fmt: skip
         cells, count_X = np.unique(rows, axis=0, return_counts=True)
-        stored = (cells[:, 0] + 0.5, cells[:, 1] * _DEGREES, cells[:, 2] * _DEGREES, cells[:, 3], count_X)
         drawn = np.random.default_rng(seed).permutation(len(rows))[:_MOST_RECORDS]
-        return cls(classes, *_best_widths(rows[drawn], classes), *stored)
+        kilometres, days, strength = _best_widths(rows[drawn], classes)
+        return cls(classes, kilometres, days, strength, *_centres(cells), cells[:, 3], count_X)
 
     @property
     def name(self) -> str:
@@ -109,10 +109,17 @@ class PlaceEvidence:
         day_X, north_X, east_X, class_X, count_X = (np.array(content[name], dtype=np.int64) for name in names)
         if len({len(values) for values in (day_X, north_X, east_X, class_X, count_X)}) != 1 or not len(day_X):
             raise ValueError("cells of unlike lengths, or none")
-        widths = [float(content[name]) for name in ("kilometres", "days", "strength", "degrees")]
-        if not min(widths) > 0 or class_X.min() < 0 or class_X.max() >= classes or count_X.min() < 1:
-            raise ValueError("a width of 0, or a record of a class that isn't there")
-        return cls(classes, *widths[:3], day_X + 0.5, north_X * widths[3], east_X * widths[3], class_X, count_X)
+        kilometres, days, strength, degrees = (float(content[name]) for name in ("kilometres", "days", "strength", "degrees"))
+        if (
+            not min(kilometres, days, strength) > 0
+            or degrees != _DEGREES
+            or class_X.min() < 0
+            or class_X.max() >= classes
+            or count_X.min() < 1
+        ):
+            raise ValueError("a record of a class that isn't there")
+        cells = np.stack([day_X, north_X, east_X], axis=1)
+        return cls(classes, kilometres, days, strength, *_centres(cells), class_X, count_X)
 
 
 # ---- the kernels, as densities relative to the even one ----
@@ -161,12 +168,18 @@ def _by_class(class_X: NDArray[np.integer], count_X: NDArray[np.integer], classe
     return sparse.csr_array((count_X.astype(np.float64), (np.arange(len(class_X)), class_X)), shape=(len(class_X), classes))
 
 
+def _centres(cells: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+    """Day, latitude and longitude of cells given by their numbers (day, north, east)."""
+    day_X, north_X, east_X = cells[:, :3].T.astype(np.float64)
+    return day_X + 0.5, north_X * _DEGREES, east_X * _DEGREES
+
+
 def _best_widths(rows: NDArray[np.int64], classes: int) -> tuple[float, float, float]:
     """Kilometres, days and strength with the greatest leave-one-out likelihood of the classes of `rows` (day, cells, class)."""
-    day_X, latitude_X, longitude_X = rows[:, 0] + 0.5, rows[:, 1] * _DEGREES, rows[:, 2] * _DEGREES
+    day_X, latitude_X, longitude_X = _centres(rows)
     kernel, asked = _Kernel(day_X, latitude_X, longitude_X), np.arange(min(len(rows), _MOST_ASKED))
     class_Q, one_Q = rows[asked, 3], np.arange(len(asked))
-    of_class_XC = _by_class(rows[:, 3], np.ones(len(rows)), classes)
+    of_class_XC = _by_class(rows[:, 3], np.ones(len(rows), dtype=np.int64), classes)
     count_QC = np.tile(np.bincount(rows[:, 3], minlength=classes), (len(asked), 1)).astype(np.float64)
     count_QC[one_Q, class_Q] -= 1
     seasons = {days: kernel.season(day_X[asked], days) for days in DAYS}

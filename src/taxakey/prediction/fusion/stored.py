@@ -34,7 +34,7 @@ class Fusion:
 
     taxonomy: str
     """Fingerprint of the classes that it speaks of."""
-    rule: Rule = Rule()
+    rule: Rule = field(default_factory=Rule)
     evidence: tuple[Evidence, ...] = ()
     exponents: tuple[float, ...] = ()
     crops: CropOptions | None = None
@@ -106,9 +106,7 @@ class Fusion:
         if fusion.taxonomy != taxonomy:
             raise BadInput(f"{file}: fitted for other classes than this model's; run `taxakey fuse` again, or delete it")
         if fusion.crops:
-            raise BadInput(
-                f"{file}: fitted for {fusion.crops.count} crops, and here pictures are looked at whole; fuse without crops"
-            )
+            raise BadInput(f"{file}: fitted for {fusion.crops.count} crops, and here pictures are looked at whole; fuse without")
         return fusion
 
 

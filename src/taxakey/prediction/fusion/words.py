@@ -137,9 +137,8 @@ def _words(table: pa.Table, column: str) -> pa.ChunkedArray:
     if column in SAYS_TOO_MUCH:
         raise BadInput(f"{column} is the answer itself or names a single record; fuse a column such as habitat or month")
     if column not in table.column_names:
-        raise BadInput(
-            f"no column {column!r} in this dataset; it has {', '.join(sorted(set(table.column_names) - {*SAYS_TOO_MUCH}))}"
-        )
+        others = sorted({*table.column_names} - {*SAYS_TOO_MUCH})
+        raise BadInput(f"no column {column!r} in this dataset; it has {', '.join(others)}")
     if pa.types.is_nested(table[column].type) or pa.types.is_floating(table[column].type):
         raise BadInput(f"the column {column} isn't one of words; fuse a column such as habitat or month")
     return plain_words(table[column])
