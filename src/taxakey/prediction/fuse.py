@@ -118,8 +118,8 @@ def _note(fusion: Fusion) -> str:
 def fit_fusion(namer: Namer, dataset: Dataset, options: FuseOptions) -> Fusion:
     """From the training part (counts) and the validation part (what gains, weights); no other part is opened."""
     rows = filled(dataset, "validation")
-    images = _known_images(rows, len(dataset.taxonomy), options.seed)
-    training = _training(dataset)
+    images = known_images(rows, len(dataset.taxonomy), options.seed)
+    training = training_of(dataset)
     candidates = {name: found for name in _columns(namer, options) if (found := _evidence(training, name, options)) is not None}
     rules = [name for name in options.rules() if options.names is not None or _offered(name, rows, images)]
     judge = Judge(_truth(rows, images), len(options.crops()) + len(rules) + len(candidates), options.seed)
@@ -130,7 +130,7 @@ def fit_fusion(namer: Namer, dataset: Dataset, options: FuseOptions) -> Fusion:
     return Fusion(dataset.taxonomy.fingerprint, rule, tuple(evidence), tuple(exponents), crops, everything)
 
 
-def _known_images(rows: Part, classes: int, seed: int) -> NDArray[np.int64]:
+def known_images(rows: Part, classes: int, seed: int) -> NDArray[np.int64]:
     """Pictures whose class the model holds, by observation; of as many observations, drawn by the seed, as can be held."""
     names = np.array(rows.observation_ids)
     known = np.flatnonzero(rows.class_index >= 0)
@@ -154,7 +154,7 @@ def _truth(rows: Part, images: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows.class_index[_observations(rows, images)[1]]
 
 
-def _training(dataset: Dataset) -> Training:
+def training_of(dataset: Dataset) -> Training:
     """An observation counts once, however often it was photographed."""
     rows = dataset.part("train")
     _, first = np.unique(np.array(rows.observation_ids), return_index=True)
@@ -191,11 +191,11 @@ def _choose_crops(
     namer: Namer, rows: Part, images: NDArray[np.int64], options: FuseOptions, judge: Judge
 ) -> tuple[Validation, CropOptions | None, list[Judged]]:
     """The answers to validation with those crops that gain most over whole pictures, or to whole pictures."""
-    looked: dict[str | None, Validation] = {None: _named(namer, rows, images)}
+    looked: dict[str | None, Validation] = {None: named(namer, rows, images)}
     whole_OC = Rule().combined(looked[None].pictures)
     judged = []
     for name, crops in options.crops().items():
-        looked[name] = _named(_with_crops(namer, crops), rows, images)
+        looked[name] = named(_with_crops(namer, crops), rows, images)
         judged.append(judge.compare(name, Rule().combined(looked[name].pictures), whole_OC))
     best, judged = only_best(judged)
     return looked[best], None if best is None else options.crops()[best], judged
@@ -206,7 +206,8 @@ def _with_crops(namer: Namer, crops: CropOptions | None) -> Namer:
     return namer if crops is None else replace(namer, crops=crops, embeddings_folder=None)
 
 
-def _named(namer: Namer, rows: Part, images: NDArray[np.int64]) -> Validation:
+def named(namer: Namer, rows: Part, images: NDArray[np.int64]) -> Validation:
+    """Answers to some pictures of a part, ordered by observation as `known_images` has them."""
     pictures, size = namer.at(rows), max(1, _IMAGES_AT_ONCE // (namer.crops.count if namer.crops else 1))
     portions: Sequence[NDArray[np.int64]] = [images[first : first + size] for first in range(0, len(images), size)]
     found = [pictures.probabilities(portion)[0] for portion in track(portions, f"naming {rows.name}")]

@@ -110,13 +110,9 @@ class PlaceEvidence:
         if len({len(values) for values in (day_X, north_X, east_X, class_X, count_X)}) != 1 or not len(day_X):
             raise ValueError("cells of unlike lengths, or none")
         kilometres, days, strength, degrees = (float(content[name]) for name in ("kilometres", "days", "strength", "degrees"))
-        if (
-            not min(kilometres, days, strength) > 0
-            or degrees != _DEGREES
-            or class_X.min() < 0
-            or class_X.max() >= classes
-            or count_X.min() < 1
-        ):
+        if not min(kilometres, days, strength) > 0 or degrees != _DEGREES:
+            raise ValueError("a width that isn't above 0, or cells of another width")
+        if class_X.min() < 0 or class_X.max() >= classes or count_X.min() < 1:
             raise ValueError("a record of a class that isn't there")
         cells = np.stack([day_X, north_X, east_X], axis=1)
         return cls(classes, kilometres, days, strength, *_centres(cells), class_X, count_X)

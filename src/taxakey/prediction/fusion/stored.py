@@ -14,7 +14,7 @@ from taxakey.artifacts import read_json, write_text
 from taxakey.dataset.crops import CropOptions
 from taxakey.errors import BadInput
 from taxakey.metadata.encoder import MetadataEncoder, MetadataOptions
-from taxakey.prediction.fusion.exponents import Floats, fused
+from taxakey.prediction.fusion.exponents import GREATEST, Floats, fused
 from taxakey.prediction.fusion.pictures import Pictures, Rule
 from taxakey.prediction.fusion.season_place import PlaceEvidence
 from taxakey.prediction.fusion.words import WordEvidence
@@ -43,6 +43,8 @@ class Fusion:
     def __post_init__(self) -> None:
         if len(self.evidence) != len(self.exponents) or len({e.name for e in self.evidence}) < len(self.evidence):
             raise BadInput("each kind of evidence has one exponent, and stands there once")
+        if not all(0 <= exponent <= GREATEST for exponent in self.exponents):
+            raise BadInput(f"an exponent that isn't between 0 and {GREATEST:g}")
 
     def of_pictures(self, pictures: Pictures) -> Floats:
         """The pictures of each observation as one answer, [O, C]."""
