@@ -1,10 +1,10 @@
 """What each kind of fusion gains alone, whether or not it would be kept: fitted on validation, measured on test.
 
-    python benchmarks/fusion.py RUN DATASET [--embeddings VECTORS] [--with log-mean,quality,month,habitat,substrate,place] [--seed 0]
+    python benchmarks/fusion.py RUN DATASET [--embeddings VECTORS] [--with log-mean,quality,month,habitat,place] [--seed 0]
 
-The first row is one photograph of each observation beside the mean of all, which everything else is compared with; "all" multiplies
-everything named, each with its exponent. Printed: figures of test in per cent and paired differences with 95 % intervals (1,000
-resamples of observations), of observations whose species the model holds; "kept" is what `taxakey fuse` says of it after the others.
+Everything is compared with the mean over an observation's photographs, one photograph of each too; "all" multiplies everything
+named, each with its exponent. Printed: figures of test in per cent and paired differences with 95 % intervals (1,000 resamples
+of observations), of observations whose species the model holds; "kept" is what `taxakey fuse` keeps of it, one after the other.
 """
 
 from __future__ import annotations
