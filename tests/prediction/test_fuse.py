@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +20,9 @@ from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput, PlanMismatch
 from taxakey.evaluation import evaluate
 from taxakey.evaluation.comparing import compare
+from taxakey.metadata.encoder import MetadataEncoder, MetadataOptions
 from taxakey.prediction import fuse as module
-from taxakey.prediction.fuse import FuseOptions, fit_fusion, fuse, install
+from taxakey.prediction.fuse import FuseOptions, fit_fusion, fuse, install, known_images, training_of
 from taxakey.prediction.fusion import FILE, Fusion, Pictures
 from taxakey.prediction.namer import Namer
 from taxakey.prediction.predict import predict
@@ -180,3 +182,32 @@ def test_what_this_dataset_cannot_give_is_refused_where_it_is_named_and_passed_o
             FuseOptions(names)
     with pytest.raises(BadInput, match="flatter"):
         FuseOptions(part="validation")
+
+
+def test_an_observation_counts_once_however_often_it_was_photographed(sheets_dataset: Path) -> None:
+    dataset = Dataset.open(sheets_dataset)
+    part, training = dataset.part("train"), training_of(dataset)
+    assert training.table.num_rows == len(set(part.observation_ids)) < len(part)
+    species = [dataset.taxonomy.names[label] for label in training.class_N]
+    assert training.table["scientificName"].to_pylist() == species
+
+
+def test_of_many_classes_as_many_whole_observations_are_taken_as_can_be_held(
+    sheets_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Dataset.open(sheets_dataset).part("train")
+    monkeypatch.setattr(module, "_SCORES_HELD", 1000)
+    images = known_images(part, 100, seed=0)
+    drawn = {part.observation_ids[image] for image in images}
+    assert len(drawn) == 10
+    assert len(images) == sum(name in drawn for name in part.observation_ids)
+    assert [part.observation_ids[image] for image in images] == sorted(part.observation_ids[image] for image in images)
+
+
+def test_what_a_model_was_trained_with_is_not_told_it_twice() -> None:
+    encoder = MetadataEncoder(MetadataOptions(place=None, categories=("habitat",)), {"habitat": ("bog",)})
+    namer = SimpleNamespace(models=[SimpleNamespace(metadata=encoder)])
+    assert module._columns(namer, FuseOptions()) == ["substrate", "metasubstrate"]  # type: ignore[arg-type]
+    for name in ("habitat", "month", "place"):
+        with pytest.raises(BadInput, match=f"was trained with {name}"):
+            module._columns(namer, FuseOptions(("log-mean", name)))  # type: ignore[arg-type]
