@@ -113,6 +113,10 @@ def test_the_rule_of_keeping() -> None:
     assert lost.log_likelihood.low > 0 > lost.top_1.high
     assert not lost.kept
     assert not judge.compare("the same", base, base).kept
+    hardly = base * [1 - 1e-6, 1]
+    hardly[:, 0] += 2e-6
+    assert judge.compare("hardly", hardly, base).log_likelihood.low > 0
+    assert not judge.compare("hardly", hardly, base).kept
     assert judge.compare("better", better, base).top_1.value == pytest.approx(0.15)
 
 

@@ -1,9 +1,10 @@
 """Whether something gains on validation, and how much. No torch. Shapes: O observations, C classes.
 
 The rule: kept is what gains in the mean log-probability of the true species (nats an observation) or in top-1, such that the
-whole interval of the one difference lies above 0 and that of the other not wholly below. Intervals are paired bootstraps over
-validation observations, at 95 % for both figures of all n candidates together (each at 1 - 0.05/2n, Bonferroni). What has weights
-of its own is measured on observations that they weren't fitted on: five parts, each foretold by the other four.
+whole interval of the one difference lies above 0, the gain itself is at least 0.001, and the interval of the other difference
+doesn't lie wholly below 0. Intervals are paired bootstraps over validation observations, at 95 % for both figures of all n
+candidates together (each at 1 - 0.05/2n, Bonferroni). What has weights of its own is measured on observations that they weren't
+fitted on: five parts, each foretold by the other four.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from taxakey.metrics.intervals import class_mean_of, mean_of
 Floats = NDArray[np.float64]
 FOLDS = 5
 RESAMPLES = 2000
+LEAST = 0.001
+"""Nats, or a tenth of a point: a column that says nothing may well gain a millionth on every observation."""
 _LEVEL = 0.95
 
 Answering = Callable[[NDArray[np.bool_]], Floats]
@@ -61,7 +64,8 @@ class Judge:
             len(rows), resamples=RESAMPLES, level=1 - (1 - _LEVEL) / (2 * max(self.candidates, 1)), seed=self.seed,
         )  # fmt: skip
         both = found["log_likelihood"], found["top_1"]
-        kept = any(gain.low > 0 for gain in both) and not any(gain.high < 0 for gain in both)
+        gains = any(gain.low > 0 and gain.value >= LEAST for gain in both)
+        kept = gains and not any(gain.high < 0 for gain in both)
         return Judged(name, kept, found["log_likelihood"], found["top_1"], found["macro_top_1"], len(rows), detail or {})
 
 
