@@ -27,6 +27,7 @@ NO_TORCH = (
     "taxakey.metrics.accuracy",
     "taxakey.evaluation",
     "taxakey.evaluation.ensembles",
+    "taxakey.prediction.fusion",
     "taxakey.report.exploration_page",
     "taxakey.report.publication",
     "taxakey.report.write",

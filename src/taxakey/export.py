@@ -22,6 +22,8 @@ from taxakey.calibration.decisions import FILE as DECISIONS_FILE
 from taxakey.errors import ExportMismatch, needs_extra
 from taxakey.metadata.encoder import FILE as METADATA_FILE
 from taxakey.metadata.observation import terms
+from taxakey.prediction.fusion import FILE as FUSION_FILE
+from taxakey.prediction.fusion import Fusion
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +68,7 @@ def export(model_folder: Path | str, out: Path | str) -> Manifest:
 
 def _input_hashes(model_folder: Path) -> dict[str, str]:
     files = {"weights": "model.safetensors", "config": "config.json", "calibration": "calibration.json"}
-    files |= {"decisions": DECISIONS_FILE, "metadata": METADATA_FILE}
+    files |= {"decisions": DECISIONS_FILE, "metadata": METADATA_FILE, "fusion": FUSION_FILE}
     return {name: hash_of(model_folder / file) for name, file in files.items() if (model_folder / file).is_file()}
 
 
@@ -193,6 +195,8 @@ def _finish(model: Model, out: Path, plan: Plan, difference: float) -> Manifest:
         model.decisions.write(out / DECISIONS_FILE)
     if model.metadata is not None:
         model.metadata.write(out)
+    if (fusion := Fusion.beside(model.folder, model.taxonomy.fingerprint)) is not None:
+        fusion.write(out / FUSION_FILE)
     write_text(out / "README.md", _card(model, difference))
     note = f"log-probabilities of torch and onnxruntime differ by at most {difference:.2g}"
     counts = {"classes": len(model.taxonomy)}

@@ -117,7 +117,7 @@ def _known(identifier: Identifier, names: list[str], given: Mapping[str, object]
         raise BadInput(
             "--observations says for each photograph what --date, --lat, --habitat … say for all; give one or the other"
         )
-    told = KnownFile(file, identifier.metadata)
+    told = KnownFile(file, identifier.teller.asks)
     known = told.of(names)
     notes = list(told.notes)
     if missing := sum(not row for row in known):

@@ -25,6 +25,7 @@ from taxakey.cli.export import export
 from taxakey.cli.fetch import fetch
 from taxakey.cli.folds import folds
 from taxakey.cli.frontier import frontier
+from taxakey.cli.fuse import fuse
 from taxakey.cli.identify import identify
 from taxakey.cli.inspect import inspect
 from taxakey.cli.journey import journey
@@ -59,7 +60,8 @@ app = typer.Typer(
     help="From records and photographs of organisms to a model that names new photographs, says how sure it is, and serves "
     "the answer. The stages, in order: sample or your own data, records, build, embed, train, predict, evaluate, export, serve; "
     "journey walks them all in one go. From downloads to a dataset: names, select, fetch, inspect, split, audit, explore, "
-    "publish; compile. Many runs: folds, tune, compare, ensemble, router, frontier, study. Believe it? calibrate, suspects, shortcuts, map. For organisers: challenge.",
+    "publish; compile. Many runs: folds, tune, compare, ensemble, router, frontier, study. Believe it? calibrate, suspects, "
+    "shortcuts, map. Gains without training: fuse. For organisers: challenge.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # plain help: readable in logs, and faster to start
@@ -71,7 +73,7 @@ app.command("compile")(compile_dataset)
 app.command("map")(embedding_map)
 for _command in (
     *(journey, sample, records, names, drift, select, split, fetch, inspect, build, audit, explore, publish),
-    *(embed, size, train, folds, tune, add_species, calibrate, predict, rescore),
+    *(embed, size, train, folds, tune, add_species, calibrate, predict, fuse, rescore),
     *(evaluate, compare, suspects, shortcuts, ensemble, router, frontier, study, identify, export, serve),
 ):
     app.command()(_command)

@@ -132,7 +132,9 @@ class _Entry:
         if kind == "predictions":
             manifest = read_manifest(folder, kind)
             run = _run_of(manifest)
-            return cls(folder.resolve().name if run is None else run.resolve().name, run, folder, manifest)
+            # One run may be asked several times, as it is and with its fusion.
+            named = folder if run is None or "fusion" in manifest.recipe else run
+            return cls(named.resolve().name, run, folder, manifest)
         if kind not in ("run", "folds"):
             raise MissingArtifact(f"{folder}: neither a finished run nor predictions; name one of them")
         predictions = folder / PREDICTIONS

@@ -6,7 +6,7 @@ Shapes: N pictures, M inputs of all groups together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -146,6 +146,19 @@ def alike(one: MetadataEncoder | None, other: MetadataEncoder | None) -> bool:
         return one is other
     facts = [(e.options.date, e.options.place, e.options.categories, e.options.flags, dict(e.words)) for e in (one, other)]
     return facts[0] == facts[1]
+
+
+def merged(one: MetadataEncoder | None, other: MetadataEncoder | None) -> MetadataEncoder | None:
+    """What takes all that either takes, so that observations can be checked for both at once (see `observation.as_table`)."""
+    if one is None or other is None:
+        return one or other
+    options = replace(
+        one.options,
+        date=one.options.date or other.options.date,
+        place=one.options.place or other.options.place,
+        categories=tuple(dict.fromkeys([*one.options.categories, *other.options.categories])),
+    )
+    return MetadataEncoder(options, {**other.words, **one.words})
 
 
 _PLACE = ("decimalLatitude", "decimalLongitude")

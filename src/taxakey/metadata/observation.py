@@ -36,7 +36,12 @@ def terms(encoder: MetadataEncoder | None) -> tuple[str, ...]:
 
 
 def encoded(encoder: MetadataEncoder, observations: Sequence[Known]) -> NDArray[np.float32]:
-    """Observations as inputs [S, M].
+    """Observations as inputs [S, M]; raises BadInput as `as_table` does."""
+    return encoder.encode(as_table(encoder, observations))
+
+
+def as_table(encoder: MetadataEncoder, observations: Sequence[Known]) -> pa.Table:
+    """Observations as rows with the columns that an encoder reads.
 
     Raises BadInput for a key that the model doesn't take, a date or a number that can't be right, half a place, and a word that
     the model wasn't trained with (`strange_words` finds those of a long list beforehand).
@@ -47,7 +52,7 @@ def encoded(encoder: MetadataEncoder, observations: Sequence[Known]) -> NDArray[
         raise BadInput(f"{name} {found[0]!r}: not a word that the model was trained with; {_hint(found[0], encoder.words[name])}")
     columns = {name: pa.array([row.get(name) for row in rows], pa.float64()) for name in ("month", "day", *_LIMITS)}
     columns |= {name: pa.array([row.get(name) for row in rows], pa.string()) for name in encoder.options.categories}
-    return encoder.encode(pa.table(columns))
+    return pa.table(columns)
 
 
 def strange_words(encoder: MetadataEncoder, observations: Sequence[Known]) -> dict[str, list[str]]:

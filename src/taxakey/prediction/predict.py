@@ -7,29 +7,24 @@ are the members of an ensemble (a folder of folds).
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from taxakey import artifacts
-from taxakey.calibration import Calibration, mean_by_observation
-from taxakey.dataset.crops import CropOptions, Crops
+from taxakey.calibration import mean_by_observation
+from taxakey.dataset.crops import CropOptions
 from taxakey.dataset.reader import Dataset, Part
-from taxakey.dataset.vectors import Vectors
-from taxakey.embeddings import features
 from taxakey.errors import BadInput
 from taxakey.metadata.encoder import FILE as METADATA_FILE
-from taxakey.models.backbones import state_hash, with_metadata
+from taxakey.prediction.fusion import Fusion, Pictures
+from taxakey.prediction.namer import Namer, PartNamer, folders_of
 from taxakey.predictions import Predictions, Truth
 from taxakey.progress import track
-from taxakey.training.checkpoint import Model, load_model
-from taxakey.training.folds import members_of
 
 _IMAGES_AT_ONCE = 256
 _SCORES_AT_ONCE = 20_000_000  # numbers held for one portion: 160 MB as float64, whatever the number of classes
@@ -52,56 +47,82 @@ def predict(
     `embeddings_folder` saves running the backbone; refused unless its vectors come from the model's own backbone.
     `crops`: several of each picture, their calibrated probabilities averaged.
     """
-    out = Path(out)
-    if crops and embeddings_folder is not None:
-        raise BadInput(f"{embeddings_folder}: stored vectors are of whole pictures; leave out either the crops or the embeddings")
-    models, dataset = [load_model(member, device) for member in members_of(model_folder)], Dataset.open(dataset_folder)
-    for model in models:
-        dataset.taxonomy.require_same(model.taxonomy.fingerprint, mine=dataset.folder, theirs=model.folder)
+    out, dataset = Path(out), Dataset.open(dataset_folder)
+    namer = Namer.open(model_folder, dataset, device=device, embeddings_folder=embeddings_folder, crops=crops)
+    asked = Asked(namer.at(filled(dataset, part)), full_scores)
+    plan = plan_of(namer, dataset, {"part": part, "full_scores": full_scores})
+    if artifacts.start(out, plan) == "finished":
+        return artifacts.read_manifest(out, plan.kind)
+    return write_answers(asked, out, plan)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The pictures of a part, who names them, and what is kept of the answers."""
+
+    pictures: PartNamer
+    full_scores: bool = False
+    fusion: Fusion | None = None
+
+    def of_observations(self, probabilities_IC: NDArray[np.float64], images: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The answers to some pictures as one for each of their observations, in the order of the ids, [O, C]."""
+        ids = [self.pictures.rows.observation_ids[image] for image in images]
+        observations, first_I, observation_I = np.unique(ids, return_index=True, return_inverse=True)
+        if self.fusion is None:
+            return mean_by_observation(probabilities_IC, observation_I, len(observations))
+        organs = self.pictures.rows.table["organ"].take(pa.array(images)).to_pylist()
+        answers_OC = self.fusion.of_pictures(Pictures(probabilities_IC, observation_I, organs))
+        return self.with_known(answers_OC, images[first_I])
+
+    def with_known(self, probabilities_XC: NDArray[np.float64], images: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Answers with what is known of the picture of each, if anything is fused."""
+        return (
+            self.fusion.with_known(probabilities_XC, self.pictures.rows.table.take(images)) if self.fusion else probabilities_XC
+        )
+
+    def portions(self) -> list[NDArray[np.int64]]:
+        """Row numbers, as many at a time as may be held."""
+        crops = self.pictures.namer.crops
+        scores_an_image = len(self.pictures.namer.taxonomy) * (crops.count if crops else 1)
+        return list(_portions(self.pictures.rows, max(1, min(_IMAGES_AT_ONCE, _SCORES_AT_ONCE // scores_an_image))))
+
+
+def filled(dataset: Dataset, part: str) -> Part:
+    """A part of the dataset; BadInput where it has no pictures."""
     rows = dataset.part(part)
     if not len(rows):
         raise BadInput(f"{dataset.folder}: its part {part!r} has no pictures")
-    vectors = _own_vectors(models, embeddings_folder, rows)
-    plan = _plan(models, dataset, part, full_scores, crops)
-    if artifacts.start(out, plan) == "finished":
-        return artifacts.read_manifest(out, plan.kind)
-    scores_an_image = len(dataset.taxonomy) * (crops.count if crops else 1)
-    portions = list(_portions(rows, max(1, min(_IMAGES_AT_ONCE, _SCORES_AT_ONCE // scores_an_image))))
-    for number, images in enumerate(track(portions, f"naming {part}")):
+    return rows
+
+
+def write_answers(asked: Asked, out: Path, plan: artifacts.Plan, notes: tuple[str, ...] = ()) -> artifacts.Manifest:
+    """Fill and finish an artifact that was started with this plan."""
+    portions, namer = asked.portions(), asked.pictures.namer
+    for number, images in enumerate(track(portions, f"naming {asked.pictures.rows.name}")):
         if not _portion_file(out, "observations", number).is_file():
-            _name_portion(models, rows, images, vectors, out, number, device=device, full_scores=full_scores, crops=crops)
+            _name_portion(asked, images, out, number)
     counts = {level: _join(out, level, len(portions)) for level in ("observations", "images")}
-    artifacts.write_parquet(out / "taxonomy.parquet", dataset.taxonomy.table)
-    notes = (f"The mean of {len(models)} members' calibrated probabilities",) if len(models) > 1 else ()
-    manifest = artifacts.finish(out, plan, counts=counts, taxonomy=dataset.taxonomy.fingerprint, notes=notes)
+    artifacts.write_parquet(out / "taxonomy.parquet", namer.taxonomy.table)
+    if len(namer.models) > 1:
+        notes = (f"The mean of {len(namer.models)} members' calibrated probabilities", *notes)
+    manifest = artifacts.finish(out, plan, counts=counts, taxonomy=namer.taxonomy.fingerprint, notes=notes)
     shutil.rmtree(out / "portions")
     return manifest
 
 
-def _plan(models: Sequence[Model], dataset: Dataset, part: str, full_scores: bool, crops: CropOptions | None) -> artifacts.Plan:
+def plan_of(namer: Namer, dataset: Dataset, recipe: Mapping[str, object]) -> artifacts.Plan:
+    """The plan of predictions by these models of this dataset, with further options."""
     inputs = {"dataset": artifacts.hash_of(dataset.folder)}
-    for number, model in enumerate(models, 1):
-        which = f" {number}" if len(models) > 1 else ""
+    for number, model in enumerate(namer.models, 1):
+        which = f" {number}" if len(namer.models) > 1 else ""
         inputs[f"model{which}"] = artifacts.hash_of(model.folder / "model.safetensors")
         if model.calibration is not None:
             inputs[f"calibration{which}"] = artifacts.hash_of(model.folder / "calibration.json")
         if model.metadata is not None:
             inputs[f"metadata{which}"] = artifacts.hash_of(model.folder / METADATA_FILE)
-    folders = [str(model.folder.resolve()) for model in models]
-    whose = {"model": folders[0]} if len(models) == 1 else {"members": folders}
-    recipe = {"part": part, **whose, "dataset": str(dataset.folder.resolve())}
-    several = {"crops": asdict(crops)} if crops else {}
-    return artifacts.Plan("predictions", inputs, {**recipe, "full_scores": full_scores, **several})
-
-
-def _own_vectors(models: Sequence[Model], folder: Path | str | None, rows: Part) -> NDArray[np.float32] | None:
-    if folder is None:
-        return None
-    vectors = Vectors(folder)
-    for model in models:
-        if vectors.backbone_hash != state_hash(model.network.backbone):
-            raise BadInput(f"{folder}: its vectors come from another backbone than the model in {model.folder}; leave them out")
-    return vectors.part(rows.name, rows.image_ids)
+    several = {"crops": asdict(namer.crops)} if namer.crops else {}
+    whose = {**folders_of(namer.models), "dataset": str(dataset.folder.resolve())}
+    return artifacts.Plan("predictions", inputs, {**recipe, **whose, **several})
 
 
 def _portions(rows: Part, size: int) -> Iterator[NDArray[np.int64]]:
@@ -117,27 +138,16 @@ def _portions(rows: Part, size: int) -> Iterator[NDArray[np.int64]]:
         assert begin < end
 
 
-def _name_portion(
-    models: Sequence[Model],
-    rows: Part,
-    images: NDArray[np.int64],
-    vectors: NDArray[np.float32] | None,
-    out: Path,
-    number: int,
-    *,
-    device: str,
-    full_scores: bool,
-    crops: CropOptions | None,
-) -> None:
-    taxonomy = models[0].taxonomy
-    probabilities_IC, logsumexp_I = _mean_of_members(models, rows, images, vectors, device, crops)
+def _name_portion(asked: Asked, images: NDArray[np.int64], out: Path, number: int) -> None:
+    rows, taxonomy = asked.pictures.rows, asked.pictures.namer.taxonomy
+    probabilities_IC, logsumexp_I = asked.pictures.probabilities(images)
     ids = [rows.observation_ids[image] for image in images]
     observations, first_I, observation_I = np.unique(ids, return_index=True, return_inverse=True)
     images_O = np.bincount(observation_I)
-    probabilities_OC = mean_by_observation(probabilities_IC, observation_I, len(observations))
+    probabilities_OC = asked.of_observations(probabilities_IC, images)
     image_ids = [rows.image_ids[image] for image in images]
     by_image = Predictions.from_probabilities(
-        probabilities_IC,
+        asked.with_known(probabilities_IC, images),
         taxonomy,
         observation_ids=ids,
         image_ids=image_ids,
@@ -154,59 +164,10 @@ def _name_portion(
         truth=_pick(rows.truth(), images[first_I]),
         logsumexp_O=mean_by_observation(logsumexp_I[:, None], observation_I, len(observations))[:, 0],
     )
-    if full_scores:
+    if asked.full_scores:
         _write_full(out / "full" / f"{number:05d}.parquet", observations.tolist(), probabilities_OC)
     by_image.write(_portion_file(out, "images", number))
     by_observation.write(_portion_file(out, "observations", number))  # last: its presence says that the portion is done
-
-
-def _mean_of_members(
-    models: Sequence[Model],
-    rows: Part,
-    images: NDArray[np.int64],
-    vectors: NDArray[np.float32] | None,
-    device: str,
-    crops: CropOptions | None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Calibrated probabilities [I, C], each member's by its own calibration, and the raw scores' log-sum-exp [I]; means."""
-    answers = [_answers(model, rows, images, vectors, device, crops) for model in models]
-    probabilities_IC, logsumexp_I = (sum(part, np.zeros(())) / len(models) for part in zip(*answers, strict=True))
-    return probabilities_IC, logsumexp_I
-
-
-def _answers(
-    model: Model,
-    rows: Part,
-    images: NDArray[np.int64],
-    vectors: NDArray[np.float32] | None,
-    device: str,
-    crops: CropOptions | None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Calibrated probabilities [I, C], and the log-sum-exp [I] of the raw scores; of crops their means."""
-    calibration = (model.calibration or Calibration()).bind(model.taxonomy)
-    scores = _scores(model, rows, images, vectors, device, crops)
-    if crops is None:
-        return calibration.probabilities(scores), logsumexp(scores, axis=1)
-    probabilities_XC = calibration.probabilities(scores.reshape(-1, scores.shape[-1]))
-    return crops.combined(probabilities_XC.reshape(scores.shape)), logsumexp(scores, axis=2).mean(1)
-
-
-def _scores(
-    model: Model,
-    rows: Part,
-    images: NDArray[np.int64],
-    vectors: NDArray[np.float32] | None,
-    device: str,
-    crops: CropOptions | None,
-) -> NDArray[np.float32]:
-    """Raw scores [I, C], of crops [I, K, C]."""
-    told_IM = None if model.metadata is None else model.metadata.encode(rows.table.take(images))
-    if vectors is None:
-        load = Crops(crops, model.preprocess) if crops else model.preprocess
-        return features(model.network, rows, images.tolist(), load, metadata_NM=told_IM, device=device, description=None)
-    told = None if told_IM is None else torch.from_numpy(told_IM).to(device)
-    with torch.inference_mode():
-        return model.network.head(with_metadata(torch.from_numpy(vectors[images]).to(device), told)).float().cpu().numpy()
 
 
 def _pick(truth: Truth, images: NDArray[np.int64]) -> Truth:

@@ -106,8 +106,8 @@ class Service:
             "flagsUnknown": bool(self.identifier.decisions and self.identifier.decisions.unknown and self.identifier.rule),
             "marksPoisonous": taxonomy.poisonous() is not None,
             "takes": list(self.identifier.takes),
-            "words": {name: list(words) for name, words in self.identifier.metadata.words.items()}
-            if self.identifier.metadata
+            "words": {name: list(words) for name, words in self.identifier.teller.asks.words.items()}
+            if self.identifier.teller.asks
             else {},
             "limits": {"images": self.limits.images, "imageBytes": self.limits.image_bytes, "pixels": self.limits.pixels},
         }

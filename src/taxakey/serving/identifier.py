@@ -23,10 +23,12 @@ from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadImage, BadInput, MissingArtifact, TaxonomyMismatch, needs_extra
 from taxakey.metadata.encoder import FILE as METADATA_FILE
 from taxakey.metadata.encoder import MetadataEncoder
-from taxakey.metadata.observation import Known, encoded, terms
+from taxakey.metadata.observation import Known, terms
+from taxakey.prediction.fusion import Fusion
 from taxakey.serving.answers import Answer, Answers
 from taxakey.serving.cost_list import CostList
 from taxakey.serving.deciding import Deciding, Rule
+from taxakey.serving.fusing import Teller, Told
 from taxakey.serving.restriction import Restriction, restrict
 from taxakey.serving.scorers import OnnxScorer, Scorer, TorchScorer, torch_device
 from taxakey.taxonomy import Taxonomy
@@ -35,9 +37,6 @@ Photograph = Path | str | bytes
 """A file, or the bytes of one."""
 Specimen = Photograph | Sequence[Photograph]
 """One photograph, or several of the same specimen."""
-
-Told = NDArray[np.float32] | None
-"""What is known of a specimen besides its photographs, encoded [M]; None where the model takes nothing."""
 
 DEFAULT_BATCH_SIZE = 32
 FINGERPRINT_DIGITS = 16
@@ -59,6 +58,7 @@ class Identifier:
         fingerprint: str,
         metadata: MetadataEncoder | None = None,
         decisions: Decisions | None = None,
+        fusion: Fusion | None = None,
         decode_threads: int | None = None,
     ) -> None:
         self.scorer = scorer
@@ -71,6 +71,7 @@ class Identifier:
         self.restriction: Restriction | None = None
         self.asked = Deciding()
         self._answers = self._make_answers()
+        self.teller = Teller(metadata, fusion)
         self._scaling = (calibration or Calibration()).bind(taxonomy)
         self._decode_threads = decode_threads or min(8, os.cpu_count() or 1)
 
@@ -126,7 +127,7 @@ class Identifier:
     @property
     def takes(self) -> tuple[str, ...]:
         """What the model can be told of a photograph, in Darwin Core's terms: the keys of `Known`. Often nothing."""
-        return terms(self.metadata)
+        return terms(self.teller.asks)
 
     def identify(
         self,
@@ -138,9 +139,10 @@ class Identifier:
     ) -> list[Answer]:
         """One answer per item, in order; an item is a path, the bytes of a file, or a list of them for one specimen.
 
-        Several photographs of a specimen: mean of their probabilities. `known`: what is known besides of all items, or of each
-        (see `takes`), such as {"eventDate": "2024-05-31"}; BadInput says what is wrong with it. Raises BadImage for the first
-        picture that can't be read; `identify_each` hands such failures over as values instead.
+        Several photographs of a specimen: mean of their probabilities, unless a fusion beside the model says otherwise. `known`:
+        what is known besides of all items, or of each (see `takes`), such as {"eventDate": "2024-05-31"}; BadInput says what is
+        wrong with it. Raises BadImage for the first picture that can't be read; `identify_each` hands such failures over as
+        values instead.
         """
         answers = []
         for _, answer in self.identify_each(photographs, known=known, top=top, batch_size=batch_size):
@@ -182,21 +184,17 @@ class Identifier:
         self._score(batch)
         yield from self._finished(waiting, top)
 
-    def identify_pixels(self, pixels_B3HW: NDArray[np.float32], *, told: Told = None, top: int = 5) -> Answer:
+    def identify_pixels(self, pixels_B3HW: NDArray[np.float32], *, told: Told | None = None, top: int = 5) -> Answer:
         """The answer for one specimen whose pictures are prepared already, [B, 3, H, W]; `told`: by `tell`."""
-        rows = [self.tell({}) if told is None else told] * len(pixels_B3HW)
-        scores_BC = self._scores(pixels_B3HW, rows)
-        mean_1C = self._scaling.probabilities(scores_BC).mean(axis=0, keepdims=True)
+        told = told or self.tell({})
+        scores_BC = self._scores(pixels_B3HW, [told] * len(pixels_B3HW))
+        answer_C = told.answer(self._scaling.probabilities(scores_BC))
         energy_1 = logsumexp(scores_BC, axis=1).mean(keepdims=True)
-        return self._answers.from_probabilities(mean_1C, top, [len(pixels_B3HW)], energy_1)[0]
+        return self._answers.from_probabilities(answer_C[None], top, [len(pixels_B3HW)], energy_1)[0]
 
     def tell(self, known: Known) -> Told:
-        """What is known of one specimen, encoded [M]; None for a model that takes nothing. Raises BadInput for bad values."""
-        if self.metadata is not None:
-            return encoded(self.metadata, [known])[0]
-        if given := [name for name, value in known.items() if value not in (None, "")]:
-            raise BadInput(f"this model looks at photographs only and can't be told {', '.join(given)}; leave it out")
-        return None
+        """What is known of one specimen, for the network and for the fusion. Raises BadInput for bad values."""
+        return self.teller.tell(known)
 
     def _told_each(self, known: Known | Sequence[Known]) -> Iterator[Told]:
         if isinstance(known, Mapping):
@@ -204,7 +202,7 @@ class Identifier:
         return map(self.tell, chain(known, [] if known else repeat({})))
 
     def _scores(self, pixels_B3HW: NDArray[np.float32], told: Sequence[Told]) -> NDArray[np.float32]:
-        rows = [row for row in told if row is not None]
+        rows = [one.inputs_M for one in told if one.inputs_M is not None]
         return self.scorer.scores(pixels_B3HW, np.stack(rows)) if rows else self.scorer.scores(pixels_B3HW)
 
     def _decoded(
@@ -255,9 +253,9 @@ class Identifier:
         good = [pending for pending in done if pending.error is None]
         answers: Iterator[Answer] = iter(())
         if good:
-            means_SC = np.stack([pending.mean() for pending in good])
+            answers_SC = np.stack([pending.answer() for pending in good])
             energy_S = np.array([pending.energy / len(pending.sources) for pending in good])
-            answers = iter(self._answers.from_probabilities(means_SC, top, [len(p.sources) for p in good], energy_S))
+            answers = iter(self._answers.from_probabilities(answers_SC, top, [len(p.sources) for p in good], energy_S))
         for pending in done:
             yield pending.item, pending.error or next(answers)
 
@@ -273,20 +271,19 @@ class _Pending:
         self.left = len(self.sources)
         self.error: BadImage | None = None
         self.energy = 0.0
-        self._sum_C: NDArray[np.float64] | None = None
+        self._gathered = told.gather()
 
     def add(self, probabilities_C: NDArray[np.float64], energy: float) -> None:
         self.energy += energy
-        self._sum_C = probabilities_C if self._sum_C is None else self._sum_C + probabilities_C
+        self._gathered.add(probabilities_C)
         self.left -= 1
 
     def fail(self, error: BadImage) -> None:
         self.error = self.error or error
         self.left -= 1
 
-    def mean(self) -> NDArray[np.float64]:
-        assert self._sum_C is not None
-        return self._sum_C / len(self.sources)
+    def answer(self) -> NDArray[np.float64]:
+        return self._gathered.answer()
 
 
 # ---- loading ----
@@ -350,7 +347,10 @@ def _load_bundle(folder: Path, device: str, threads: int | None) -> Identifier:
     calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
     decisions = Decisions.beside(folder, taxonomy, calibration)
     fingerprint = manifest.inputs["weights"][:FINGERPRINT_DIGITS]
-    return Identifier(scorer, taxonomy, preprocess, calibration, fingerprint=fingerprint, metadata=metadata, decisions=decisions)
+    fusion = Fusion.beside(folder, taxonomy.fingerprint)
+    return Identifier(
+        scorer, taxonomy, preprocess, calibration, fingerprint=fingerprint, metadata=metadata, decisions=decisions, fusion=fusion
+    )
 
 
 def _load_trained(folder: Path, device: str) -> Identifier:
@@ -366,4 +366,5 @@ def _load_trained(folder: Path, device: str) -> Identifier:
         fingerprint=hash_of(folder / "model.safetensors")[:FINGERPRINT_DIGITS],
         metadata=model.metadata,
         decisions=model.decisions,
+        fusion=Fusion.beside(folder, model.taxonomy.fingerprint),
     )
