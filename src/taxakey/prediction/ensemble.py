@@ -21,6 +21,7 @@ from taxakey.calibration.scaling import Nest
 from taxakey.errors import BadInput
 from taxakey.metrics.accuracy import hits
 from taxakey.prediction.combining import Rule, logarithms
+from taxakey.prediction.ensemble_file import write_ensemble_file
 from taxakey.prediction.member_weights import PRIOR, by_accuracy, by_class, by_likelihood, greedily, of_logits
 from taxakey.prediction.members import Member, Pool, inputs_of, open_pool
 from taxakey.predictions import Level, Predictions, Truth, rank_of
@@ -250,7 +251,8 @@ def write_ensemble(fitted: Fitted, members: Sequence[Member], out: Path | str, o
     notes = [f"The members' answers mixed by the rule {fitted.chosen!r}, fitted on validation"]
     notes += [f"{name} doesn't know {number:,} of the ensemble's classes" for name, number in pool.missing.items()]
     notes += _incomplete(members)
-    artifacts.write_json(out / "ensemble.json", rule.to_json(fitted.members, taxonomy))
+    models = [member.manifest.recipe.get("model") for member in members]
+    write_ensemble_file(out, rule, fitted.members, models, taxonomy)
     return artifacts.finish(out, plan, counts=counts, taxonomy=taxonomy.fingerprint, notes=tuple(notes))
 
 

@@ -104,7 +104,8 @@ def write_answers(asked: Asked, out: Path, plan: artifacts.Plan, notes: tuple[st
     counts = {level: _join(out, level, len(portions)) for level in ("observations", "images")}
     artifacts.write_parquet(out / "taxonomy.parquet", namer.taxonomy.table)
     if len(namer.models) > 1:
-        notes = (f"The mean of {len(namer.models)} members' calibrated probabilities", *notes)
+        how = "mean" if namer.rule is None else f"mixture by {namer.rule.formula}, with weights of its own,"
+        notes = (f"The {how} of {len(namer.models)} members' calibrated probabilities", *notes)
     manifest = artifacts.finish(out, plan, counts=counts, taxonomy=namer.taxonomy.fingerprint, notes=notes)
     shutil.rmtree(out / "portions")
     return manifest
@@ -120,6 +121,8 @@ def plan_of(namer: Namer, dataset: Dataset, recipe: Mapping[str, object]) -> art
             inputs[f"calibration{which}"] = artifacts.hash_of(model.folder / "calibration.json")
         if model.metadata is not None:
             inputs[f"metadata{which}"] = artifacts.hash_of(model.folder / METADATA_FILE)
+    if namer.ensemble is not None:
+        inputs["ensemble"] = artifacts.hash_of(namer.ensemble.path)
     several = {"crops": asdict(namer.crops)} if namer.crops else {}
     whose = {**folders_of(namer.models), "dataset": str(dataset.folder.resolve())}
     return artifacts.Plan("predictions", inputs, {**recipe, **whose, **several})
