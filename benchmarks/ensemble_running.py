@@ -41,9 +41,8 @@ def main() -> None:
     groups = Namer(models).groups
     print(f"{len(models)} members, {len(groups)} kinds of input, {len(images)} pictures, {arguments.rounds} rounds")
     for name, times in seconds.items():
-        print(
-            f"{name}: {median(times):.2f} s, {len(images) / median(times):.1f} pictures a second ({min(times):.2f} to {max(times):.2f} s)"
-        )
+        speed = f"{len(images) / median(times):.1f} pictures a second ({min(times):.2f} to {max(times):.2f} s)"
+        print(f"{name}: {median(times):.2f} s, {speed}")
     print(f"ratio: {median(seconds['one pass each']) / median(seconds['together']):.2f}")
 
 
