@@ -119,12 +119,13 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class _Entry:
-    """A run, its predictions, or both."""
+    """A run, its predictions, or both. `place`: the folder that it is called after."""
 
     name: str
     run: Path | None
     predictions: Path | None
     manifest: Manifest | None
+    place: Path
 
     @classmethod
     def open(cls, folder: Path) -> _Entry:
@@ -134,13 +135,13 @@ class _Entry:
             run = _run_of(manifest)
             # One run may be asked several times, as it is and with its fusion.
             named = folder if run is None or "fusion" in manifest.recipe else run
-            return cls(named.resolve().name, run, folder, manifest)
+            return cls(named.resolve().name, run, folder, manifest, named)
         if kind not in ("run", "folds"):
             raise MissingArtifact(f"{folder}: neither a finished run nor predictions; name one of them")
         predictions = folder / PREDICTIONS
         if kind_of(predictions) != "predictions":
-            return cls(folder.resolve().name, folder, None, None)
-        return cls(folder.resolve().name, folder, predictions, read_manifest(predictions, "predictions"))
+            return cls(folder.resolve().name, folder, None, None, folder)
+        return cls(folder.resolve().name, folder, predictions, read_manifest(predictions, "predictions"), folder)
 
     def costs(self) -> Costs:
         """What the run recorded of itself; an ensemble's members have costs of their own."""
@@ -170,7 +171,7 @@ def _run_of(manifest: Manifest) -> Path | None:
 
 def _named_apart(entries: Sequence[_Entry]) -> list[_Entry]:
     """Runs whose folders are called the same are told by the parts of their paths that differ: `focal/seed-1`."""
-    paths = [(entry.run or entry.predictions or Path()).resolve() for entry in entries]
+    paths = [entry.place.resolve() for entry in entries]
     if len(set(paths)) < len(paths):
         raise BadInput("a run stands twice; name each once")
     if len({entry.name for entry in entries}) == len(entries):
