@@ -1,4 +1,7 @@
-"""Learning from a teacher's stored answers: against the same computed with all columns. Shapes: B images, C classes, k answers."""
+"""Learning from a teacher's stored answers, against the same computed with all columns.
+
+Shapes: B images, C classes, k answers.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,8 @@ def test_loss_and_gradient_are_those_computed_with_all_columns(name: str, k: int
     parameters = list(head.parameters())
     mine, expected = (torch.autograd.grad(of.sum(), parameters, allow_unused=True) for of in (mine_B, expected_B))
     for gradient, wanted in zip(mine, expected, strict=True):
-        assert wanted is not None and gradient is not None
+        assert wanted is not None
+        assert gradient is not None
         assert_close(gradient, wanted, rtol=2e-3, atol=2e-5)
 
 
@@ -141,7 +145,8 @@ def test_nothing_infinite_where_both_are_certain(name: str) -> None:
         Answer(head.float(), 1000 * features_BD.float(), labels_B, rows_B=torch.arange(B))
     )
     gradients = torch.autograd.grad(loss_B.sum(), list(head.parameters()))
-    assert loss_B.isfinite().all() and all(gradient.isfinite().all() for gradient in gradients)
+    assert loss_B.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_a_tree_scores_only_the_nodes_on_the_way() -> None:

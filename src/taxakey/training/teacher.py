@@ -28,7 +28,7 @@ from taxakey.training.recipe import Recipe
 
 
 def with_teacher(recipe: Recipe, folder: Path | str | None) -> tuple[Recipe, Teacher | None]:
-    """The recipe with what it learns from a teacher, and the teacher; raises BadRecipe where the recipe wants one without name."""
+    """The recipe with what it learns from a teacher, and the teacher; raises BadRecipe where it wants one and none is named."""
     if folder is None:
         if recipe.distil is not None:
             raise BadRecipe(f"{recipe.name}: distil learns from a teacher, and none is named; use --teacher PREDICTIONS")
@@ -91,8 +91,8 @@ class Teacher:
         taught = int((classes_Nk >= 0).any(1).sum())
         note = (
             f"Taught by the predictions in {self.folder.resolve().name} ({self.hash[:16]}): {taught:,} of {len(row_N):,} "
-            f"training pictures, {classes_Nk.shape[1]} answers each; {int((match_C >= 0).sum()):,} of {len(taxonomy):,} classes are "
-            "known to the teacher"
+            f"training pictures, {classes_Nk.shape[1]} answers each; {int((match_C >= 0).sum()):,} of {len(taxonomy):,} "
+            "classes are known to the teacher"
         )
         return Distilled(of_label, options, *map(torch.from_numpy, (classes_Nk, log_p_Nk, log_rest_N))), note
 
