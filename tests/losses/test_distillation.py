@@ -22,9 +22,7 @@ from taxakey.models.trees import TreeOptions
 from taxakey.taxonomy import Taxonomy
 
 D, C, B = 6, 11, 9
-FLORA = Taxonomy.from_rows(
-    {"scientificName": f"s{c:02d}", "genus": f"g{c // 2}", "family": f"f{c // 4}"} for c in range(C)
-)
+FLORA = Taxonomy.from_rows({"scientificName": f"s{c:02d}", "genus": f"g{c // 2}", "family": f"f{c // 4}"} for c in range(C))
 HEADS: dict[str, HeadOptions] = {
     "linear": LinearOptions(),
     "tree even": TreeOptions(width=4, slots=4),

@@ -145,4 +145,5 @@ def _of_student(answers: _Answers, inverse_K: NDArray[np.int64], top: int | None
     p_Ok = np.where(classes_Ok >= 0, np.take_along_axis(answers.p_Ok, order_Ok, axis=1), 0)
     total_O1 = np.maximum(p_Ok.sum(1) + answers.rest_O, np.finfo(np.float32).tiny)[:, None]
     rest_O = answers.rest_O + p_Ok[:, top:].sum(1) if top is not None else answers.rest_O
+    classes_Ok[p_Ok.sum(1) == 0] = -1  # nothing but classes that the student lacks
     return _Answers(answers.ids, classes_Ok[:, :top].astype(np.int32), p_Ok[:, :top] / total_O1, rest_O / total_O1[:, 0])
