@@ -117,11 +117,11 @@ def _content(file: Path) -> Mapping[str, Any]:
     except SafetensorError as error:
         raise BadInput(f"{file}: not a safetensors file ({error})") from None
     except Exception as error:  # torch.load fails in as many ways as a file can be wrong
-        reason = re.sub(r"\x1b\[[0-9;]*m", "", " ".join(str(error).split()))
-        foreign = re.search(r"Unsupported (?:global|class|operand)[^.]*?([\w.]+)", reason)
+        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it asks for {foreign[1]}" if foreign else f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise BadInput(
-            f"{file}: not a file of weights alone ({type(error).__name__}: {foreign[0] if foreign else reason[:120]}); Python "
-            "objects in it could run code and aren't loaded; save model.state_dict(), best as safetensors"
+            f"{file}: not a file of weights alone ({reason}); Python objects in it could run code and aren't loaded; save "
+            "model.state_dict(), best as safetensors"
         ) from None
     if not isinstance(content, Mapping):
         raise BadInput(f"{file}: holds a {type(content).__name__}, where a state_dict is needed; save model.state_dict()")

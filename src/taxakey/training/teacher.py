@@ -3,7 +3,7 @@
 Shapes: N training pictures, O rows of the predictions, C classes of the student, K of the teacher, k answers kept.
 
 The answers lie in a predictions artifact, made once by any model or ensemble, so a teacher costs a student's training nothing. A
-teacher that learned from the very same pictures is surer of them than of others; out-of-fold predictions don't have that fault.
+teacher that learned from the very same pictures is surer of them than of others, and the temperature softens that.
 """
 
 from __future__ import annotations
