@@ -120,11 +120,11 @@ def _ours(network: nn.Module, recipe: Recipe, taxonomy: Taxonomy, listed: Sequen
     backbone = build_backbone(recipe.backbone)
     weights = network.state_dict()
     backbone.load_state_dict({name: weights[name] for name in backbone.state_dict()})
-    weight_CD, bias_C = classifier.weight.detach(), classifier.bias  # type: ignore[union-attr, operator]
+    weight_CD, bias_C = classifier.weight.detach(), classifier.bias  # type: ignore[operator]
     head = LinearHead(weight_CD.shape[1], len(order_C))
     head.linear.weight.data = weight_CD[order_C].clone()
     if bias_C is not None:
-        head.linear.bias.data = bias_C.detach()[order_C].clone()  # type: ignore[operator, index]
+        head.linear.bias.data = bias_C.detach()[order_C].clone()  # type: ignore[operator]
     return Network(backbone, head).eval()
 
 
