@@ -61,7 +61,7 @@ LISTS = {**{name: (options,) for name, options in KINDS.items()}, **BESIDE}
 class PlainHead:
     """Its features are its scores."""
 
-    flat, metadata = True, 0
+    flat, metadata, classes = True, 0, C
 
     def __init__(self) -> None:
         self.counts: Tensor | None = None
@@ -71,6 +71,9 @@ class PlainHead:
 
     def decisions(self, features_BD: Tensor, labels_B: Tensor) -> list[Decision]:
         return [Decision(features_BD, labels_B, self.counts)]
+
+    def log_prob_several(self, features_BD: Tensor, classes_BK: Tensor) -> Tensor:
+        raise AssertionError("the decision holds the scores already")
 
     def __call__(self, features_BD: Tensor) -> Tensor:
         raise AssertionError("the decision holds the scores already")

@@ -25,6 +25,13 @@ def train(
     fold: Annotated[
         str | None, typer.Option(help="One member of an ensemble, such as 2/5: validated on its fold, trained on the others.")
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            help="Predictions of the training pictures (`taxakey predict RUN DATASET OUT --part train`, or an ensemble's) to "
+            "learn from besides the labels, as the recipe's `distil` says."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     fraction: Annotated[float | None, typer.Option(help="Share of each species' observations, for trying things out.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
@@ -34,6 +41,8 @@ def train(
     Example: taxakey train dataset/ run/ --recipe frozen-linear --embeddings vectors/
 
     Example: taxakey train herbarium/ fine-tuned/ --recipe trusted.yaml --from web-run/
+
+    Example: taxakey train dataset/ student/ --recipe small.yaml --teacher ensemble/predictions/
     """
     from taxakey.cli.device import resolve_device
     from taxakey.dataset.folds import Fold
@@ -47,6 +56,9 @@ def train(
     quiet_timm()
     chosen = read_recipe(recipe).with_weights(weights).with_seed(seed).with_fraction(fraction)
     member = None if fold is None else Fold.parse(fold)
-    fit(dataset, chosen, out, embeddings_folder=embeddings, start_from=start_from, fold=member, device=resolve_device(device))
+    fit(
+        dataset, chosen, out, embeddings_folder=embeddings, start_from=start_from, fold=member, teacher=teacher,
+        device=resolve_device(device),
+    )  # fmt: skip
     print((out / "model" / "README.md").read_text(encoding="utf-8"))
     print(f"model: {out / 'model'}   curves: {out / 'curves.csv'}")

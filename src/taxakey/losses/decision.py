@@ -43,6 +43,9 @@ class Decision(NamedTuple):
 class _Head(Protocol):
     def decisions(self, features_BD: Tensor, labels_B: Tensor) -> list[Decision]: ...
     def __call__(self, features_BD: Tensor) -> Tensor: ...
+    def log_prob_several(self, features_BD: Tensor, classes_BK: Tensor) -> Tensor: ...
+    @property
+    def classes(self) -> int: ...
     @property
     def flat(self) -> bool: ...
     @property
@@ -53,10 +56,13 @@ class Answer:
     """A head's answer to a batch in training. What no loss asks for isn't computed.
 
     `named_B` [B]: whether an image's species is known; None where all are. The labels of the others say nothing.
+    `rows_B` [B]: which of the training pictures they are, for what is known of each besides its label.
     """
 
-    def __init__(self, head: _Head, features_BD: Tensor, labels_B: Tensor, named_B: Tensor | None = None) -> None:
-        self.head, self.features_BD, self.labels_B, self.named_B = head, features_BD, labels_B, named_B
+    def __init__(
+        self, head: _Head, features_BD: Tensor, labels_B: Tensor, named_B: Tensor | None = None, rows_B: Tensor | None = None
+    ) -> None:
+        self.head, self.features_BD, self.labels_B, self.named_B, self.rows_B = head, features_BD, labels_B, named_B, rows_B
 
     @cached_property
     def decisions(self) -> list[Decision]:

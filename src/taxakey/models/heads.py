@@ -80,6 +80,10 @@ class Head(nn.Module):
         decisions = self.decisions(features_BD, labels_B)
         return torch.stack([_log_prob(decision) for decision in decisions]).sum(0)
 
+    def log_prob_several(self, features_BD: Tensor, classes_BK: Tensor) -> Tensor:
+        """Log-probabilities [B, K] of several given classes of each image."""
+        return self.log_prob_all(features_BD).gather(1, classes_BK)
+
     def log_prob_all(self, features_BD: Tensor) -> Tensor:
         """Normalised log-probabilities [B, C], float32, in class order: for as many classes as memory allows."""
         return self(features_BD).float().log_softmax(1)

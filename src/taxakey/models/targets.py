@@ -141,6 +141,9 @@ class SeveralTargets(Head):
     def log_prob(self, features_BD: Tensor, labels_B: Tensor) -> Tensor:
         return self.species.log_prob(features_BD, labels_B)
 
+    def log_prob_several(self, features_BD: Tensor, classes_BK: Tensor) -> Tensor:
+        return self.species.log_prob_several(features_BD, classes_BK)
+
     def log_prob_all(self, features_BD: Tensor) -> Tensor:
         return self.species.log_prob_all(features_BD)
 

@@ -147,6 +147,21 @@ class TreeHead(Head):
             for logits_BF, choice_B, first_B, widest in levels
         ]
 
+    def log_prob_several(self, features_BD: Tensor, classes_BK: Tensor) -> Tensor:
+        """Log-probabilities [B, K] of several classes of each image, from the nodes on their ways alone."""
+        z_Bd, path_BKL = self.bottleneck(features_BD), self.path_CL[classes_BK]
+        log_p_BK = _wide(self._top_logits(z_Bd)).log_softmax(1).gather(1, path_BKL[:, :, 0])
+        z_Pd = z_Bd.repeat_interleave(classes_BK.shape[1], 0)
+        for edge_BK in path_BKL.unbind(2)[1:]:
+            ended_BK = edge_BK < 0
+            node_P = self.source_E[edge_BK.clamp(min=self.top)].flatten()
+            first_P, fan_P = self.first_N1[node_P].long(), self.fan_N[node_P]
+            logits_PF = _wide(self._lower_logits(z_Pd, first_P, fan_P, max(self._widest[1:])))
+            choice_P1 = (edge_BK.clamp(min=self.top).flatten() - first_P)[:, None]
+            given_BK = logits_PF.log_softmax(1).gather(1, choice_P1).view_as(edge_BK)
+            log_p_BK = log_p_BK + given_BK.masked_fill(ended_BK, 0)
+        return log_p_BK
+
     def counts_of_choices(self, counts_C: NDArray[np.integer]) -> NDArray[np.number]:
         """Of the classes below each edge [E]."""
         counts_E = np.zeros(self.hierarchy.edges)

@@ -32,7 +32,8 @@ class Batch(NamedTuple):
     """What a step learns from: pixels [B, 3, H, W] or stored features [B, D], and class indices [B].
 
     `metadata` [B, M]: what is known of each picture besides, encoded. `mixed_labels` [B]: classes of the pictures that were mixed
-    in, and `share` [B] of the first ones.
+    in, and `share` [B] of the first ones. `rows` [B]: which pictures these are, of those that are learnt from in their order;
+    `mixed_rows` likewise.
     """
 
     inputs: Tensor
@@ -40,6 +41,8 @@ class Batch(NamedTuple):
     metadata: Tensor | None = None
     mixed_labels: Tensor | None = None
     share: Tensor | None = None
+    rows: Tensor | None = None
+    mixed_rows: Tensor | None = None
 
 
 class EpochShuffle(Sampler[int]):
@@ -85,7 +88,7 @@ class StoredFeatures(Dataset):
         picked = rows_B % len(self)
         metadata_BM = None if self.metadata_NM is None else self.metadata_NM[picked]
         labels_B = self.labels_N[picked].masked_fill(rows_B < 0, NOT_COUNTED)
-        return Batch(self.features_ND[picked], labels_B, metadata_BM), rows[0]
+        return Batch(self.features_ND[picked], labels_B, metadata_BM, rows=picked), rows[0]
 
 
 class Pictures(Dataset):
@@ -136,8 +139,9 @@ class Pictures(Dataset):
         for place, index in zip(out_BHW3.numpy(), indices, strict=True):
             place[:], label = self[index]
             labels.append(label)
-        metadata_BM = None if self.metadata_NM is None else self.metadata_NM[torch.as_tensor(indices) % len(self)]
-        batch = Batch(out_BHW3.permute(0, 3, 1, 2), torch.tensor(labels), metadata_BM)
+        rows_B = torch.as_tensor(indices) % len(self)
+        metadata_BM = None if self.metadata_NM is None else self.metadata_NM[rows_B]
+        batch = Batch(out_BHW3.permute(0, 3, 1, 2), torch.tensor(labels), metadata_BM, rows=rows_B)
         if mixing is None:
             return batch
         mixed = _mixed((batch, indices[0]), mixing, self.seed)
@@ -181,7 +185,8 @@ def _mixed(numbered: tuple[Batch, int], mixing: MixingOptions, seed: int) -> Bat
     metadata = batch.metadata
     if metadata is not None:
         metadata = torch.lerp(metadata[mixed.partner], metadata, mixed.share[:, None])
-    return Batch(mixed.inputs, batch.labels, metadata, batch.labels[mixed.partner], mixed.share)
+    partners = None if batch.rows is None else batch.rows[mixed.partner]
+    return Batch(mixed.inputs, batch.labels, metadata, batch.labels[mixed.partner], mixed.share, batch.rows, partners)
 
 
 def _unmixed(numbered: Any) -> Batch:

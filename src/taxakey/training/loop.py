@@ -55,6 +55,7 @@ from taxakey.training.resume import FOLDER, LAST, AtomicFiles, Checkpoints, kept
 from taxakey.training.samplers import TrainingPart
 from taxakey.training.scale import accelerator_for, first_process, process_of, wait_for_all
 from taxakey.training.shares import Process
+from taxakey.training.teacher import Teacher, with_teacher
 from taxakey.training.waiting import Waiting
 
 
@@ -88,6 +89,7 @@ def train(
     embeddings_folder: Path | str | None = None,
     start_from: Path | str | None = None,
     fold: Fold | None = None,
+    teacher: Path | str | None = None,
     device: str = "auto",
     notes: tuple[str, ...] = (),
     callbacks: Sequence[Callback] = (),
@@ -97,12 +99,14 @@ def train(
     `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `start_from`, a finished run or
     model: its backbone is taken instead of pretrained weights, and its head as far as it knows the dataset's classes
     (`training.continuation`). `fold`: train on this member's share of the training and validation parts (`dataset.folds`).
+    `teacher`: predictions of the training pictures to learn from besides the labels (`training.teacher`; recipe's `distil`).
     `notes` are facts that a reader of the numbers must know; they go into the manifest and the card. `callbacks`: Lightning's,
     for who wants to watch the run.
     """
     beginning = None if start_from is None else Beginning.open(start_from)
     recipe = recipe if beginning is None else beginning.recipe(recipe)
-    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder, beginning, fold)
+    recipe, taught_by = with_teacher(recipe, teacher)
+    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder, beginning, fold, taught_by)
     if first_process():
         artifacts.start(run.out, run.plan)
     if not (run.out / "manifest.json").is_file():
@@ -153,6 +157,7 @@ def _prepare(
     embeddings_folder: Path | str | None,
     beginning: Beginning | None,
     fold: Fold | None,
+    teacher: Teacher | None,
 ) -> _Run:
     dataset = Dataset.open(dataset_folder)
     if recipe.loop.best_by == "validation_poison_accuracy" and dataset.taxonomy.poisonous() is None:
@@ -187,6 +192,10 @@ def _prepare(
         taken, note = beginning.hand_over(head, dataset.taxonomy, encoder)  # before the loss, which may ask how the classes stand
         notes = (*notes, note)
     loss = build_loss(recipe.loss, head, LossFacts(facts.counts_C, dataset.taxonomy))
+    if teacher is not None and recipe.distil is not None:
+        inputs["teacher"] = teacher.hash
+        loss, note = teacher.teach(loss, recipe.distil, dataset.taxonomy, dataset.training(partial=_learns_partial(recipe)))
+        notes = (*notes, note)
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
     if fold is not None:

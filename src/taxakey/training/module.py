@@ -123,9 +123,9 @@ class TrainingModule(L.LightningModule):
     def training_step(self, batch: Batch, number: int) -> Tensor:
         self._seed(number)
         features_BD = self.features(batch)
-        loss_B = self.loss(Answer(self.head, features_BD, batch.labels))
+        loss_B = self.loss(Answer(self.head, features_BD, batch.labels, rows_B=batch.rows))
         if batch.mixed_labels is not None and batch.share is not None:
-            mixed_B = self.loss(Answer(self.head, features_BD, batch.mixed_labels))
+            mixed_B = self.loss(Answer(self.head, features_BD, batch.mixed_labels, rows_B=batch.mixed_rows))
             loss_B = batch.share * loss_B + (1 - batch.share) * mixed_B
         return self._mean(loss_B)
 

@@ -18,6 +18,7 @@ from taxakey.artifacts import write_text
 from taxakey.dataset.augment import AugmentOptions, RareOptions, with_preset
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropyOptions
+from taxakey.losses.distillation import DistilOptions
 from taxakey.losses.loss_options import LossOptions
 from taxakey.metadata.encoder import MetadataOptions
 from taxakey.models.adapters import LoraOptions
@@ -90,6 +91,8 @@ class Recipe:
     targets: TargetOptions = field(default_factory=TargetOptions)
     tuning: TuningOptions = field(default_factory=TuningOptions)
     loss: Losses = (CrossEntropyOptions(),)
+    distil: DistilOptions | None = None
+    """How much is learnt from a teacher, where one is named (`training.teacher`)."""
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     loop: LoopOptions = field(default_factory=LoopOptions)
@@ -144,6 +147,7 @@ class Recipe:
         if getattr(self.head, "sparse", False) and self.optimizer.name != "lazy_adamw":
             raise BadRecipe(f"{self.name}: head.sparse needs the optimizer lazy_adamw, not {self.optimizer.name}")
         _check_losses(self)
+        _check_distillation(self)
         _check_metadata(self)
         _check_scale(self)
         if self.train == "head" and self.mixing.cutmix:
@@ -178,6 +182,11 @@ def _check_losses(recipe: Recipe) -> None:
             raise BadRecipe(f"{recipe.name}: loss: {options.kind} moves the features, which train: head leaves as they are")
 
 
+def _check_distillation(recipe: Recipe) -> None:
+    if recipe.distil is not None and getattr(recipe.head, "sparse", False) and recipe.head.kind != "tree":
+        raise BadRecipe(f"{recipe.name}: distil needs the scores of all classes, and so head.sparse: false (or a tree)")
+
+
 def _check_metadata(recipe: Recipe) -> None:
     """Raise BadRecipe where the network's metadata and the recipe's don't go together."""
     tokens, transformer = recipe.backbone.metadata_tokens, isinstance(recipe.head, MetadataTransformerOptions)
@@ -209,6 +218,7 @@ refuse_unknown_keys(
     TuningOptions,
     LoraOptions,
     *get_args(LossOptions),
+    DistilOptions,
     OptimizerOptions,
     ScheduleOptions,
     *get_args(SamplerOptions),
