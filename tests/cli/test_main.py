@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TRANSITIVE = {"httpcore": "httpx", "markupsafe": "jinja2", "starlette": "fastapi", "huggingface_hub": "timm"}
 """Packages that one of ours can't do without."""
+DISTRIBUTIONS = {"umap": "umap-learn"}
+"""Packages of extras that the tests don't install, and whose distribution has another name."""
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -60,7 +62,7 @@ def test_every_package_comes_with_a_plain_installation_or_an_extra_that_is_named
     extras = {extra: named(wanted) for extra, wanted in project["optional-dependencies"].items()}
     of_import = {name: {each.lower() for each in owners} for name, owners in packages_distributions().items()}
     for package in imported_packages():
-        owners = of_import.get(package, set()) | {TRANSITIVE.get(package, package)}
+        owners = of_import.get(package, set()) | {TRANSITIVE.get(package, DISTRIBUTIONS.get(package, package))}
         if not owners & named(project["dependencies"]):
             assert package in _EXTRA_OF, f"{package} is in no plain installation, and _EXTRA_OF doesn't say what brings it"
             assert owners & extras[_EXTRA_OF[package]], f"the extra {_EXTRA_OF[package]} doesn't bring {package}"

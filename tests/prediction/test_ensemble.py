@@ -170,7 +170,7 @@ def test_from_the_command_line(members: dict[str, list[Member]], tmp_path: Path)
 def test_one_member_is_answered_as_it_was_stored(members: dict[str, list[Member]]) -> None:
     pool = open_pool(members["test"])
     own = answered(pool, {"one": single(1, 3)})["one"]
-    stored = members["test"][1].table
+    stored = Predictions.read(members["test"][1].folder / "observations.parquet")
     order = [stored.strings("observation_id").index(name) for name in pool.ids]
     np.testing.assert_array_equal(own.true_rank_O, stored.true_rank("species")[order])
     np.testing.assert_allclose(own.true_p_O, stored.true_probability("species")[order], rtol=1e-4)

@@ -1,26 +1,27 @@
-"""What a model costs, read off its files, counted on its network and timed on pictures.
-
-Shapes: O observations, M models of an ensemble.
-"""
+"""What a model or an ensemble costs, read off its files, counted on its networks and timed on pictures."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from taxakey.artifacts import read_json, read_manifest
-from taxakey.dataset.reader import Dataset, Part
-from taxakey.embeddings import features
-from taxakey.errors import BadInput
+from taxakey.dataset.crops import CropOptions
+from taxakey.dataset.reader import Dataset
+from taxakey.errors import BadInput, MissingArtifact
 from taxakey.evaluation.figures import statistics_of
 from taxakey.evaluation.labels import label
 from taxakey.frontier.points import FIGURES, Point
 from taxakey.metrics.intervals import RESAMPLES, bootstrap
+from taxakey.prediction.ensemble_file import ensemble_at
+from taxakey.prediction.namer import Namer
 from taxakey.predictions import Predictions
 from taxakey.progress import track
 from taxakey.taxonomy import Taxonomy
@@ -44,10 +45,10 @@ def measure(
     for name, own in ids.items():
         if own != ids[first]:
             raise BadInput(f"{folders[first]} and {folders[name]} were measured on different observations; predict the same part")
-    models = {name: _models(folder) for name, folder in folders.items()}
-    speeds = _speeds(models, folders[first], pictures, rounds) if pictures else {}
+    namers = {name: _namer(folder) for name, folder in folders.items()}
+    speeds = _speeds(namers, folders[first], pictures, rounds) if pictures else {}
     return [
-        Point(name, _figures(folder, resamples, seed), {**_counted(models[name]), "pictures_per_second": speeds.get(name)})
+        Point(name, _figures(folder, resamples, seed), {**_counted(namers[name]), "pictures_per_second": speeds.get(name)})
         for name, folder in folders.items()
     ]
 
@@ -66,23 +67,30 @@ def _figures(folder: Path, resamples: int, seed: int) -> dict:
 # ---- files and networks ----
 
 
-def _models(predictions: Path) -> list[Path]:
-    """Folders of the models behind predictions that still lie where they lay."""
+def _namer(predictions: Path) -> Namer | None:
+    """What gave the predictions; None where one of its models no longer lies where it lay, so that nothing can be counted."""
     recipe = read_manifest(predictions, "predictions").recipe
-    named = recipe.get("models") or recipe.get("members") or [recipe.get("model")]
-    return [Path(model) for model in named if model and Path(model).is_dir()]
+    try:
+        ensemble = ensemble_at(predictions)
+    except MissingArtifact:
+        return None
+    folders = [Path(model) for model in recipe.get("members") or [recipe["model"]]] if ensemble is None else ensemble.models
+    if not all(folder.is_dir() for folder in folders):
+        return None
+    crops = CropOptions(**recipe["crops"]) if recipe.get("crops") else None
+    return Namer(tuple(load_model(folder) for folder in folders), ensemble, crops=crops)
 
 
-def _counted(models: Sequence[Path]) -> dict[str, float | None]:
-    """Sums over the models; None where they aren't at hand."""
-    if not models:
+def _counted(namer: Namer | None) -> dict[str, float | None]:
+    """Sums over the models, a backbone that several share once; files are all needed, so their bytes are all counted."""
+    if namer is None:
         return dict.fromkeys(("parameters", "bytes", "multiply_adds", "training_seconds"))
-    loaded = [load_model(model) for model in models]
-    seconds = [_training_seconds(model) for model in models]
+    seconds = [_training_seconds(model.folder) for model in namer.models]
+    crops = namer.crops.count if namer.crops else 1
     return {
-        "parameters": float(sum(p.numel() for model in loaded for p in model.network.parameters())),
-        "bytes": float(sum((model.folder / "model.safetensors").stat().st_size for model in loaded)),
-        "multiply_adds": float(sum(multiply_adds(model) for model in loaded)),
+        "parameters": float(sum(p.numel() for _, network in namer.groups for p in network.parameters())),
+        "bytes": float(sum((model.folder / "model.safetensors").stat().st_size for model in namer.models)),
+        "multiply_adds": float(sum(multiply_adds(namer.models[alike[0]], network) for alike, network in namer.groups) * crops),
         "training_seconds": None if None in seconds else float(sum(filter(None, seconds))),
     }
 
@@ -92,38 +100,34 @@ def _training_seconds(model: Path) -> float | None:
     return read_json(file).get("training_seconds") if file.is_file() else None
 
 
-def multiply_adds(model: Model) -> int:
-    """Products of one picture from pixels to the scores of all classes: convolutions, linear layers, attention."""
+def multiply_adds(model: Model, network: nn.Module | None = None) -> int:
+    """Products of one picture from pixels to the scores of all classes: convolutions, linear layers, attention.
+
+    `network`: another than the model's own, for the same input.
+    """
     told = () if model.metadata is None else (torch.zeros(1, model.metadata.width),)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model.network(torch.zeros(1, *model.preprocess.input_size), *told)
+        (network or model.network)(torch.zeros(1, *model.preprocess.input_size), *told)
     return counter.get_total_flops() // 2
 
 
 # ---- speed ----
 
 
-def _speeds(models: Mapping[str, Sequence[Path]], predictions: Path, pictures: int, rounds: int) -> dict[str, float | None]:
+def _speeds(namers: Mapping[str, Namer | None], predictions: Path, pictures: int, rounds: int) -> dict[str, float | None]:
     """Pictures a second, median over the rounds."""
     recipe = read_manifest(predictions, "predictions").recipe
     if not recipe.get("dataset") or not Path(recipe["dataset"]).is_dir():
         raise BadInput(f"{predictions}: its dataset isn't where it was, so nothing can be timed; leave timing out (--pictures 0)")
     part = Dataset.open(recipe["dataset"]).part(recipe["part"])
-    loaded = {name: [load_model(folder) for folder in folders] for name, folders in models.items() if folders}
-    seconds: dict[str, list[float]] = {name: [] for name in loaded}
-    for name in loaded:  # the first pass fills caches and is not counted
-        _named(loaded[name], part, min(16, pictures))
+    at_hand = {name: namer.at(part) for name, namer in namers.items() if namer is not None}
+    images = np.arange(min(pictures, len(part)))
+    seconds: dict[str, list[float]] = {name: [] for name in at_hand}
+    for pictures_namer in at_hand.values():  # the first pass fills caches and is not counted
+        pictures_namer.probabilities(images[:16])
     for _ in track(range(rounds), "timing"):
-        for name in loaded:
-            seconds[name].append(_named(loaded[name], part, pictures))
-    return {name: min(pictures, len(part)) / median(times) for name, times in seconds.items()}
-
-
-def _named(models: Sequence[Model], part: Part, pictures: int) -> float:
-    """Seconds to decode and name the first pictures with every model, one after the other."""
-    begin = time.perf_counter()
-    rows = range(min(pictures, len(part)))
-    for model in models:
-        told = None if model.metadata is None else model.metadata.encode(part.table.slice(0, len(rows)))
-        features(model.network, part, rows, model.preprocess, metadata_NM=told, description=None)
-    return time.perf_counter() - begin
+        for name, pictures_namer in at_hand.items():
+            begin = time.perf_counter()
+            pictures_namer.probabilities(images)
+            seconds[name].append(time.perf_counter() - begin)
+    return {name: len(images) / median(times) for name, times in seconds.items()}

@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 
 from taxakey.artifacts import write_json, write_text
 from taxakey.frontier.points import COSTS, FIGURES, Limits, Point, as_json, best, non_dominated
-from taxakey.metrics.intervals import Interval
 from taxakey.report.plots import BLUE, GREY, STYLE
-from taxakey.report.tables import escape, table
+from taxakey.report.tables import escape, ranged, table
 
 _PLOTTED = ("bytes", "multiply_adds", "pictures_per_second")
 
@@ -37,10 +36,15 @@ def to_markdown(points: Sequence[Point], observations: int, command: str, limits
         f"model has a {FIGURES[figure]} as high for less. Neighbours whose intervals overlap may stand the other way round.",
         _table(points, figure),
         "![accuracy against cost](frontier.png)",
-        "\n".join(f"* {cost.title}: {cost.meaning}" for cost in COSTS.values()),
+        "\n".join([f"* {cost.title}: {cost.meaning}" for cost in COSTS.values()] + _without_costs(points)),
         f"`{command}`",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _without_costs(points: Sequence[Point]) -> list[str]:
+    lost = [escape(point.name) for point in points if all(value is None for value in point.costs.values())]
+    return [f"* no costs of {', '.join(lost)}: a model of it isn't where it was when it answered"] if lost else []
 
 
 def _answer(points: Sequence[Point], limits: Limits, figure: str) -> str:
@@ -51,7 +55,7 @@ def _answer(points: Sequence[Point], limits: Limits, figure: str) -> str:
     found = best(points, figure, limits)
     if found is None:
         return f"**No model here has {asked}.**"
-    return f"**Best with {asked}: {escape(found.name)}**, {FIGURES[figure]} {_percent(found.figures[figure])}."
+    return f"**Best with {asked}: {escape(found.name)}**, {FIGURES[figure]} {ranged(found.figures[figure])}."
 
 
 def _table(points: Sequence[Point], figure: str) -> str:
@@ -60,12 +64,8 @@ def _table(points: Sequence[Point], figure: str) -> str:
     for point in sorted(points, key=lambda point: -point.figures[figure].value):
         costs = [("" if (value := point.costs.get(cost)) is None else _short(value)) for cost in COSTS]
         marked = [f"**{text}**" if point.name in on[cost] else text for cost, text in zip(COSTS, costs, strict=True)]
-        body.append([escape(point.name), *(_percent(point.figures[name]) for name in FIGURES), *marked])
+        body.append([escape(point.name), *(ranged(point.figures[name]) for name in FIGURES), *marked])
     return table(["", *FIGURES.values(), *(cost.title for cost in COSTS.values())], body)
-
-
-def _percent(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def _short(value: float) -> str:

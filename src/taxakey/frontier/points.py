@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from taxakey.evaluation.ensembles import FIGURES
 from taxakey.metrics.intervals import Interval
-
-FIGURES = {"top_1": "top-1", "macro_top_1": "macro top-1", "ma_mrr": "MA-MRR@30"}
-"""What a model reaches, on observations: micro, and twice macro."""
 
 
 class Cost(NamedTuple):

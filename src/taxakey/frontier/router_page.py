@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 from taxakey.artifacts import write_json, write_text
 from taxakey.evaluation.ensembles import FIGURES
 from taxakey.frontier.routers import RouterReport, Row
-from taxakey.metrics.intervals import Interval
 from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
-from taxakey.report.tables import escape, table
+from taxakey.report.tables import escape, points, ranged, table
 
 
 def write_router_report(found: RouterReport, out: Path, command: str) -> Path:
@@ -52,7 +51,7 @@ def _table(found: RouterReport) -> str:
     body = [
         [
             _label(row, found),
-            *(_percent(row.figures[name]) for name in FIGURES),
+            *(ranged(row.figures[name]) for name in FIGURES),
             f"{row.cost / 1e6:,.0f} M",
             f"{row.cost / cheapest:.2f}",
         ]
@@ -64,7 +63,10 @@ def _table(found: RouterReport) -> str:
 def _differences(found: RouterReport) -> str:
     rows = [row for row in found.rows if row.name not in found.experts]
     head = ["", *(f"{title}, less {other}" for other in ("the best expert", "the mean") for title in FIGURES.values())]
-    body = [[escape(row.name), *(_points(of[name]) for of in (row.over_best, row.over_mean) for name in FIGURES)] for row in rows]
+    body = [
+        [escape(row.name), *(points(of[name], digits=2) for of in (row.over_best, row.over_mean) for name in FIGURES)]
+        for row in rows
+    ]
     return table(head, body)
 
 
@@ -76,15 +78,6 @@ def _shares(found: RouterReport) -> str:
 
 def _label(row: Row, found: RouterReport) -> str:
     return f"{escape(row.name)} (best expert)" if row.name == found.best_expert else escape(row.name)
-
-
-def _percent(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def _points(interval: Interval) -> str:
-    text = f"{100 * interval.value:+.2f} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
-    return f"**{text}**" if interval.low > 0 or interval.high < 0 else text
 
 
 def _plot(found: RouterReport, path: Path) -> None:

@@ -6,7 +6,7 @@ Shapes: N observations, M experts, F features of the gate.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from taxakey.dataset.reader import Dataset
 from taxakey.dataset.vectors import Vectors
 from taxakey.errors import BadInput
-from taxakey.evaluation.ensembles import labels, statistics
+from taxakey.evaluation.ensembles import judged_figures, labels
 from taxakey.frontier.measuring import multiply_adds
-from taxakey.metrics.intervals import RESAMPLES, Interval, Statistic, bootstrap, difference_of
+from taxakey.metrics.intervals import RESAMPLES, Interval
 from taxakey.prediction.gates import Gate, GateOptions, answer_features, fit_gate
 from taxakey.prediction.member_weights import by_likelihood
 from taxakey.prediction.members import Member, Pool
@@ -30,14 +30,13 @@ from taxakey.prediction.routing import (
     hashed,
     oracle,
     route,
-    soft,
     sparse,
     true_probabilities,
     uniform,
 )
 from taxakey.training.checkpoint import load_model
 
-MEAN, BEST = "mean of all", "best expert"
+MEAN = "mean of all"
 BUDGETS = (1.3, 2.0, 3.0)
 
 
@@ -125,15 +124,22 @@ def compare_routers(
     cascades = {f"cascade, at most {b:g} × the cheapest": fit_cascade(pool, costs_M, b * costs_M.min()) for b in budgets}
     best = int(np.log(np.maximum(true_p_MN[:, known_N], 1e-12)).mean(axis=1).argmax())
     likely_M = by_likelihood(true_p_MN[:, known_N])
-    test, of_test = judged_on
+    test, of_test = replace(judged_on[0], names=pool.names), judged_on[1]  # whatever their folders are called
     routed = _answers(test, costs_M, gate, features, features.of(test, of_test), likely_M)
-    first_p_N = first_probabilities(test, int(costs_M.argmin()))
     for name, cascade in cascades.items():
+        first_p_N = first_probabilities(test, cascade.first)
         routed[name] = route(test, cascade.weights(first_p_N, len(costs_M)), costs_M)
-    return RouterReport(
-        pool.names, tuple(costs_M.tolist()), _judged(test, routed, pool.names[best], resamples, seed), pool.names[best],
-        features.words, gate.epochs, {name: _in_words(cascade, pool) for name, cascade in cascades.items()}, len(test),
-    )  # fmt: skip
+    answers, others = {name: found.answers for name, found in routed.items()}, (test.names[best], MEAN)
+    figures = judged_figures(answers, labels(test), others, resamples=resamples, seed=seed)
+    rows = tuple(_row(name, figures[name], found) for name, found in routed.items())
+    in_words = {name: _in_words(cascade, pool) for name, cascade in cascades.items()}
+    experts = tuple(costs_M.tolist())
+    return RouterReport(pool.names, experts, rows, pool.names[best], features.words, gate.epochs, in_words, len(test))
+
+
+def _row(name: str, figures: Sequence[dict[str, Interval]], found: Routed) -> Row:
+    own, over_best, over_mean = figures
+    return Row(name, own, over_best, over_mean, found.cost, tuple(found.shares_M.tolist()))
 
 
 def _in_words(cascade: Cascade, pool: Pool) -> str:
@@ -159,31 +165,9 @@ def _answers(
     found = {name: route(test, np.tile(np.eye(experts)[m], (rows, 1)), costs_M) for m, name in enumerate(test.names)}
     found[MEAN] = route(test, uniform(rows, experts), costs_M)
     found["weighted mean"] = route(test, np.tile(likely_M, (rows, 1)), costs_M)
-    found["router, all experts"] = routed(soft(shares_NM))
+    found["router, all experts"] = routed(shares_NM)
     for k in range(1, min(2, experts - 1) + 1):
         found[f"router, top {k}"] = routed(sparse(shares_NM, k))
     found["one by hash (control)"] = route(test, hashed(test.ids, experts), costs_M)
     found["oracle (bound)"] = route(test, oracle(true_probabilities(test)), costs_M)
     return found
-
-
-def _judged(test: Pool, routed: Mapping[str, Routed], best: str, resamples: int, seed: int) -> tuple[Row, ...]:
-    label_O = labels(test)
-    of = {name: statistics(answer.answers, label_O) for name, answer in routed.items()}
-    asked: dict[tuple[str, str, str], Statistic] = {}
-    for name, figures in of.items():
-        for metric, statistic in figures.items():
-            asked[name, metric, ""] = statistic
-            asked[name, metric, BEST] = difference_of(statistic, of[best][metric])
-            asked[name, metric, MEAN] = difference_of(statistic, of[MEAN][metric])
-    keys = {"\t".join(key): key for key in asked}
-    drawn = bootstrap({text: asked[key] for text, key in keys.items()}, len(label_O), resamples=resamples, seed=seed)
-    by_key = {keys[text]: interval for text, interval in drawn.items()}
-
-    def against(name: str, other: str) -> dict[str, Interval]:
-        return {metric: by_key[name, metric, other] for metric in of[name]}
-
-    return tuple(
-        Row(name, against(name, ""), against(name, BEST), against(name, MEAN), answer.cost, tuple(answer.shares_M.tolist()))
-        for name, answer in routed.items()
-    )

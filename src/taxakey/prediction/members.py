@@ -48,11 +48,18 @@ class Member:
 
     @property
     def complete(self) -> bool:
-        return self._full is not None or self.table.index("species").shape[1] == len(self.taxonomy)
+        if self._full is not None:
+            return True
+        return next(Predictions.portions(self._file, rows=1)).index("species").shape[1] == len(self.taxonomy)
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / f"{self.level}s.parquet"
 
     @cached_property
-    def table(self) -> Predictions:
-        return Predictions.read(self.folder / f"{self.level}s.parquet")
+    def rows(self) -> Predictions:
+        """Ids and truth with the first answer alone: of 26 members, all their stored answers would be gigabytes."""
+        return Predictions.read(self._file, answers=1)
 
     @property
     def _full(self) -> Path | None:
@@ -74,14 +81,14 @@ class Member:
 
     @property
     def ids(self) -> list[str]:
-        return [str(value) for value in self.table.strings(f"{self.level}_id")]
+        return [str(value) for value in self.rows.strings(f"{self.level}_id")]
 
     def log_probabilities(self, ids: Sequence[str]) -> NDArray[np.floating]:
         """[O, K] in the order of `ids`: from the full scores where they were kept (float16), else from the stored answers, what
         lies beyond them spread evenly over the other classes (float32)."""
         if self._full is None:
             position = {name: row for row, name in enumerate(self.ids)}
-            return _spread(self.table, len(self.taxonomy))[[position[name] for name in ids]]
+            return _spread(Predictions.read(self._file), len(self.taxonomy))[[position[name] for name in ids]]
         parts = [pq.read_table(file) for file in sorted(self._full.glob("*.parquet"))]
         position = {name: row for row, name in enumerate(name for part in parts for name in part["observation_id"].to_pylist())}
         lists = [part["log_probability"].combine_chunks() for part in parts]
@@ -183,7 +190,7 @@ def open_pool(members: Sequence[Member]) -> Pool:
     taxonomy = _union([member.taxonomy for member in members])
     match_MC = np.stack([same_classes(taxonomy, member.taxonomy) for member in members])
     first = members[0]
-    ids, truth = first.ids, _truth(first.table)
+    ids, truth = first.ids, _truth(first.rows)
     true_O = _true(first, match_MC[0])
     log_p = []
     for member, match_C in zip(track(members, "reading members"), match_MC, strict=True):
@@ -195,7 +202,7 @@ def open_pool(members: Sequence[Member]) -> Pool:
         log_p.append(member.log_probabilities(ids))
     return Pool(
         tuple(member.name for member in members), taxonomy, tuple(ids), true_O, truth, tuple(log_p), match_MC,
-        tuple(str(value) for value in first.table.strings("observation_id")), first.table.values("images").astype(np.int64),
+        tuple(str(value) for value in first.rows.strings("observation_id")), first.rows.values("images").astype(np.int64),
     )  # fmt: skip
 
 
@@ -230,11 +237,11 @@ def _true(member: Member, match_C: NDArray[np.int64]) -> NDArray[np.int64]:
     inverse_K = np.full(len(member.taxonomy) + 1, -1)
     known = np.flatnonzero(match_C >= 0)
     inverse_K[match_C[known]] = known
-    return inverse_K[member.table.true_index("species")]
+    return inverse_K[member.rows.true_index("species")]
 
 
-def _truth(table: Predictions) -> Truth:
-    return Truth(*(table.strings(f"true_{rank}") for rank in ("species", "genus", "family")))
+def _truth(rows: Predictions) -> Truth:
+    return Truth(*(rows.strings(f"true_{rank}") for rank in ("species", "genus", "family")))
 
 
 def inputs_of(members: Sequence[Member]) -> dict[str, str]:

@@ -54,11 +54,6 @@ def route(pool: Pool, weights_NM: Floats, costs_M: Floats, extra: float = 0.0) -
 # ---- which weights ----
 
 
-def soft(shares_NM: Floats) -> Floats:
-    """All experts, weighted by the gate."""
-    return shares_NM
-
-
 def sparse(shares_NM: Floats, k: int) -> NDArray[np.float64]:
     """The k experts with the largest weight, made to sum to 1; ties go to the first."""
     if not 1 <= k <= shares_NM.shape[1]:

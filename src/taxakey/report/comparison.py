@@ -13,8 +13,8 @@ from taxakey.evaluation.comparing import Comparison, Costs
 from taxakey.evaluation.meanings import METRICS
 from taxakey.metrics.intervals import Interval
 from taxakey.report.comparison_page import comparison_page
-from taxakey.report.tables import escape, table
-from taxakey.report.winners import points, species_csv, tails_section, winners_section
+from taxakey.report.tables import escape, points, table
+from taxakey.report.winners import species_csv, tails_section, winners_section
 from taxakey.report.wording import percent, span
 
 _COSTS = {

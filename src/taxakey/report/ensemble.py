@@ -1,10 +1,9 @@
-"""An ensemble's tables and plot: ensemble.md for people, ensemble.csv for a spreadsheet, ensemble.json for programs."""
+"""An ensemble's tables and plot: ensemble.md for people, ensemble.csv for a spreadsheet, report.json for programs."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -14,7 +13,7 @@ from taxakey.artifacts import write_json, write_text
 from taxakey.evaluation.ensembles import FIGURES, EnsembleReport, Judged
 from taxakey.metrics.intervals import Interval
 from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
-from taxakey.report.tables import escape, table
+from taxakey.report.tables import escape, points, ranged, table
 
 
 def write_ensemble_report(found: EnsembleReport, out: Path | str, command: str) -> Path:
@@ -56,12 +55,10 @@ def to_markdown(found: EnsembleReport, command: str) -> str:
 
 
 def _in_words(found: EnsembleReport, chosen: Judged) -> str:
-    text = f"Validation chose **{chosen.name}**: top-1 {_percent(chosen.figures['top_1'])} on test"
-    if gain := chosen.over_best_member.get("top_1"):
-        text += f", {_points(gain)} points beside the best member ({escape(found.best_member)}); {_said(gain)}"
-    if gain := chosen.over_mean.get("top_1"):
-        text += f". Beside the plain mean it is {_points(gain)} points; {_said(gain)}"
-    return text + "."
+    text = f"Validation chose **{chosen.name}**: top-1 {ranged(chosen.figures['top_1'])} on test"
+    best, mean = chosen.over_best_member["top_1"], chosen.over_mean["top_1"]
+    text += f", {points(best, digits=2)} points beside the best member ({escape(found.best_member)}); {_said(best)}"
+    return f"{text}. Beside the plain mean it is {points(mean, digits=2)} points; {_said(mean)}."
 
 
 def _said(gain: Interval) -> str:
@@ -76,7 +73,7 @@ def _figures(found: EnsembleReport) -> str:
     body = [
         [
             _label(row, found), f"{row.validation_nll:.3f}", f"{100 * row.validation_top_1:.1f}", f"{row.test_nll:.3f}",
-            *(_percent(row.figures[name]) for name in FIGURES),
+            *(ranged(row.figures[name]) for name in FIGURES),
         ]
         for row in found.judged
     ]  # fmt: skip
@@ -88,7 +85,7 @@ def _differences(found: EnsembleReport) -> str:
     head = ["", *(f"{title}, less the best member" for title in FIGURES.values())]
     head += [f"{title}, less the mean" for title in FIGURES.values()]
     body = [
-        [_label(row, found), *(_points(of.get(name)) for of in (row.over_best_member, row.over_mean) for name in FIGURES)]
+        [_label(row, found), *(points(of[name], digits=2) for of in (row.over_best_member, row.over_mean) for name in FIGURES)]
         for row in rows
     ]
     return table(head, body)
@@ -110,25 +107,14 @@ def _label(row: Judged, found: EnsembleReport) -> str:
     return f"{name} (best member)" if row.name == found.best_member else name
 
 
-def _percent(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def _points(interval: Interval | None) -> str:
-    if interval is None:
-        return ""
-    text = f"{100 * interval.value:+.2f} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"
-    return f"**{text}**" if interval.low > 0 or interval.high < 0 else text
-
-
 def _csv(found: EnsembleReport) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("name", "kind", "figure", "value", "low", "high", "over_best_low", "over_best_high"))
     for row in found.judged:
         for name, interval in row.figures.items():
-            over: Mapping[str, Interval] = row.over_best_member
-            gain = [f"{over[name].low:.6f}", f"{over[name].high:.6f}"] if name in over else ["", ""]
+            over = row.over_best_member[name]
+            gain = (f"{over.low:.6f}", f"{over.high:.6f}")
             kind = "member" if row.is_member else "rule"
             writer.writerow((row.name, kind, name, *(f"{v:.6f}" for v in (interval.value, interval.low, interval.high)), *gain))
     return text.getvalue()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from taxakey.metrics.intervals import Interval
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table of cells that are escaped already."""
@@ -24,3 +26,15 @@ def escape(text: str) -> str:
     Acer \\<b\\>\\*x\\*
     """
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def ranged(figure: Interval) -> str:
+    """`88.7 [86.8, 90.9]`: a share in per cent with its interval."""
+    return f"{100 * figure.value:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
+
+
+def points(difference: Interval, *, scale: int = 100, digits: int = 1) -> str:
+    """`+1.3 [+0.2, +2.4]`: a difference of shares in points, bold where zero lies outside."""
+    value, low, high = (f"{scale * number:+.{digits}f}" for number in (difference.value, difference.low, difference.high))
+    text = f"{value} [{low}, {high}]"
+    return f"**{text}**" if difference.low > 0 or difference.high < 0 else text

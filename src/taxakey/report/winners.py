@@ -10,20 +10,12 @@ from dataclasses import asdict
 from taxakey.evaluation.comparing import Compared, Comparison
 from taxakey.evaluation.tails import GAP, THIRDS_GAP
 from taxakey.evaluation.winners import Changes, SpeciesChange
-from taxakey.metrics.intervals import Interval
-from taxakey.report.tables import escape, italic, table
+from taxakey.report.tables import escape, italic, points, table
 from taxakey.report.wording import counted, percent, span
 
 _SHOWN = 10
 """Species of each side in comparison.md; species.csv has all."""
 PLURALS = {"species": "species", "genus": "genera", "family": "families"}
-
-
-def points(difference: Interval) -> str:
-    """`+1.3 [0.2, 2.4]`, bold where zero lies outside."""
-    low, high = (f"{bound * 100:+.1f}" for bound in (difference.low, difference.high))
-    text = f"{difference.value * 100:+.1f} [{low}, {high}]"
-    return f"**{text}**" if difference.low > 0 or difference.high < 0 else text
 
 
 def tail_title(name: str) -> str:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from taxakey.artifacts import write_json, write_text
 from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
-from taxakey.report.tables import escape, table
+from taxakey.report.tables import escape, points, table
 from taxakey.study.figures import COSTS, TITLES, Row
 from taxakey.study.plan import Published, Study
 
@@ -94,19 +94,13 @@ def differences_table(rows: Sequence[Row], reference: str, titles: Mapping[str, 
         return "There is no other variant."
     scale, digits = (100, 1) if titles is TITLES else (1, 3)
     keys = [key for key in titles if key in others[0].difference]
-    body = [[escape(row.name), *(_difference(row.difference[key], scale, digits) for key in keys)] for row in others]
+    body = [[escape(row.name), *(points(row.difference[key], scale=scale, digits=digits) for key in keys)] for row in others]
     return table(["", *(titles[key] for key in keys)], body)
 
 
 def _with_range(values: Sequence[float], scale: int = 100, digits: int = 1) -> str:
     mean, low, high = (f"{scale * value:.{digits}f}" for value in (sum(values) / len(values), min(values), max(values)))
     return mean if len(values) == 1 else f"{mean} ({low} … {high})"
-
-
-def _difference(interval: Any, scale: int, digits: int) -> str:
-    value, low, high = (f"{scale * number:+.{digits}f}" for number in (interval.value, interval.low, interval.high))
-    text = f"{value} [{low}, {high}]"
-    return f"**{text}**" if interval.low > 0 or interval.high < 0 else text
 
 
 def _published(published: Published) -> list[str]:
