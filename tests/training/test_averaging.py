@@ -22,7 +22,8 @@ from taxakey.models.heads import LinearOptions
 from taxakey.models.trees import TreeOptions
 from taxakey.models.tuning import TuningOptions
 from taxakey.training import loop
-from taxakey.training.averaging import AveragingOptions, _moving_average
+from taxakey.training.averaged_weights import _moving_average
+from taxakey.training.averaging import AveragingOptions
 from taxakey.training.loop import train
 from taxakey.training.module import TrainingModule
 from taxakey.training.resume import BEST, FOLDER

@@ -28,8 +28,8 @@ from taxakey.evaluation import evaluate
 from taxakey.models.heads import LinearOptions
 from taxakey.prediction.predict import predict
 from taxakey.predictions import Predictions
-from taxakey.training.checkpoint import load_model
-from taxakey.training.folds import members_of, train_folds
+from taxakey.training.checkpoint import load_model, members_of
+from taxakey.training.folds import train_folds
 from taxakey.training.recipe import Recipe, read_recipe
 
 SMOKE = read_recipe(Path(__file__).parent.parent.parent / "recipes" / "smoke.yaml")

@@ -31,8 +31,7 @@ from taxakey.models.together import Together
 from taxakey.prediction.combining import Rule
 from taxakey.prediction.ensemble_file import EnsembleFile, ensemble_at
 from taxakey.taxonomy import Taxonomy
-from taxakey.training.checkpoint import Model, load_model
-from taxakey.training.folds import members_of
+from taxakey.training.checkpoint import Model, load_model, members_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,9 +25,7 @@ from taxakey.errors import BadInput
 from taxakey.models.backbones import state_hash, with_metadata
 from taxakey.predictions import Predictions, Truth
 from taxakey.progress import track
-from taxakey.training.checkpoint import Model, load_model
-from taxakey.training.folds import KIND as FOLDS
-from taxakey.training.folds import members_of
+from taxakey.training.checkpoint import FOLDS, Model, load_model, members_of
 
 KIND = "out-of-fold"
 _SCORES_AT_ONCE = 20_000_000

@@ -27,7 +27,7 @@ from taxakey.metrics.ranking import reciprocal_ranks
 from taxakey.prediction.decide import least_track3
 from taxakey.predictions import Predictions
 from taxakey.taxonomy import Taxonomy
-from taxakey.training.folds import members_of
+from taxakey.training.checkpoint import members_of
 
 TITLES = {
     "top_1": "top-1",

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from taxakey import __version__
-from taxakey.artifacts import read_json, write_json, write_parquet
+from taxakey.artifacts import read_json, read_manifest, write_json, write_parquet
 from taxakey.calibration import Calibration, Decisions
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadInput, MissingArtifact
@@ -96,6 +96,19 @@ def _config(
         "label_names": list(taxonomy.names),
         "taxakey": {"version": __version__, **heads, **told, "taxonomy": taxonomy.fingerprint},
     }
+
+
+FOLDS = "folds"
+"""The kind of a folder of folds."""
+
+
+def members_of(path: Path | str) -> list[Path]:
+    """The runs of a finished folder of folds; any other path is the only member of itself."""
+    path = Path(path)
+    if (path / "plan.json").is_file() and read_json(path / "plan.json").get("kind") == FOLDS:
+        members = read_manifest(path, FOLDS).counts["members"]
+        return [path / f"fold-{number}" for number in range(1, members + 1)]
+    return [path]
 
 
 def model_folder(path: Path | str) -> Path:

@@ -9,11 +9,9 @@ from taxakey import artifacts
 from taxakey.artifacts import Manifest, Plan
 from taxakey.dataset.folds import Fold, Pool
 from taxakey.errors import BadRecipe
-from taxakey.training.checkpoint import model_folder
+from taxakey.training.checkpoint import FOLDS, model_folder
 from taxakey.training.loop import train
 from taxakey.training.recipe import Recipe
-
-KIND = "folds"
 
 
 def train_folds(
@@ -35,11 +33,11 @@ def train_folds(
     if members < 2:
         raise BadRecipe(f"{recipe.name}: it says folds: {recipe.folds}; put folds: 5 into the recipe, say, or name --folds 5")
     out = Path(out)
-    plan = Plan(KIND, _inputs(dataset_folder, embeddings_folder, start_from), {
+    plan = Plan(FOLDS, _inputs(dataset_folder, embeddings_folder, start_from), {
         **recipe.to_dict(), "folds": members, "pool": pool, "backbone": {**recipe.to_dict()["backbone"], "weights": "by member"},
     }, recipe.seed)  # fmt: skip
     if artifacts.start(out, plan) == "finished":
-        return artifacts.read_manifest(out, KIND)
+        return artifacts.read_manifest(out, FOLDS)
     for number in range(1, members + 1):
         fold = Fold(number, members, pool)
         member = train(
@@ -56,12 +54,3 @@ def _inputs(dataset: Path | str, embeddings: Path | str | None, start_from: Path
     if start_from is not None:
         inputs["from"] = artifacts.hash_of(model_folder(start_from) / "model.safetensors")
     return inputs
-
-
-def members_of(path: Path | str) -> list[Path]:
-    """The runs of a finished folder of folds; any other path is the only member of itself."""
-    path = Path(path)
-    if (path / "plan.json").is_file() and artifacts.read_json(path / "plan.json").get("kind") == KIND:
-        members = artifacts.read_manifest(path, KIND).counts["members"]
-        return [path / f"fold-{number}" for number in range(1, members + 1)]
-    return [path]

@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from taxakey.artifacts import open_atomically
-from taxakey.training.averaging import Averaging
+from taxakey.training.averaged_weights import Averaging
 
 FOLDER, BEST, LAST = "checkpoints", "best.ckpt", "last.ckpt"
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import taxakey.torchvision_guard  # noqa: F401  before Lightning
 
-import lightning as L
 import torch
-from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
-from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from taxakey.errors import BadRecipe
 from taxakey.training.shares import Process
+
+if TYPE_CHECKING:  # Lightning takes seconds to load, and whoever reads a recipe doesn't need it
+    import lightning as L
+    from lightning.pytorch.strategies import Strategy
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class ScaleOptions:
         """Lightning's strategy. `head_first`: there are epochs in which the backbone gets no gradient."""
         if self.world == 1:
             return "auto"
+        from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+
         if self.sharded:
             return ModelParallelStrategy(self.world, 1, save_distributed_checkpoint=False)
         return DDPStrategy(gradient_as_bucket_view=True, find_unused_parameters=head_first)
@@ -67,6 +70,8 @@ class ScaleOptions:
 
 def first_process() -> bool:
     """Whether this process is the one that writes. Told by the environment, before any process has met another."""
+    from lightning.pytorch.utilities import rank_zero_only
+
     return rank_zero_only.rank == 0
 
 

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import taxakey.torchvision_guard  # noqa: F401  before Lightning
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
-
 from taxakey.artifacts import hash_of, write_text
 from taxakey.errors import needs_extra
+from taxakey.training.scale import first_process
+
+if TYPE_CHECKING:  # Lightning takes seconds to load, and whoever reads a recipe doesn't need it
+    from lightning.pytorch.loggers import Logger
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class TrackingOptions:
 
     def build(self, run: Path, name: str, recipe: Mapping[str, Any]) -> list[Logger]:
         """The loggers; `recipe`: what they show as the run's parameters. Raises MissingExtra with the line that installs one."""
+        from lightning.pytorch.loggers import TensorBoardLogger
+
         loggers: list[Logger] = [TensorBoardLogger(run / "tensorboard", name="", version="")]
         if self.wandb is not None:
             loggers.append(_wandb(self.wandb, run, name))
@@ -67,6 +70,6 @@ def _mlflow(experiment: str, store: str, run: Path, name: str) -> Logger:
     begun = run / "mlflow_run.txt"  # MLflow chooses the name itself; a resumed run must find it again
     known = begun.read_text(encoding="utf-8").strip() if begun.is_file() else None
     logger = MLFlowLogger(experiment_name=experiment, run_name=name, tracking_uri=store, run_id=known)
-    if known is None and rank_zero_only.rank == 0:
+    if known is None and first_process():
         write_text(begun, f"{logger.run_id}\n")
     return logger
