@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -79,19 +77,6 @@ def test_the_guard_comes_before_what_imports_torchvision(file: Path) -> None:
         first.setdefault(name.split(".")[0] if not name.startswith("taxakey.torchvision_guard") else "guard", line)
     for package in NEED_GUARD & first.keys():
         assert first.get("guard", 10**6) < first[package], f"{file}: import taxakey.torchvision_guard before {package}"
-
-
-def test_whoever_only_names_pictures_doesnt_wait_for_lightning() -> None:
-    """It takes as long to load as all the rest together."""
-    doors = (
-        "taxakey.prediction.predict",
-        "taxakey.serving.identifier",
-        "taxakey.frontier.measuring",
-        "taxakey.calibration.validation",
-    )
-    code = f"import sys, importlib\nfor door in {doors}: importlib.import_module(door)\nprint('lightning' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 def test_nothing_is_called_utils() -> None:

@@ -47,6 +47,20 @@ def test_loads_no_torch(module: str) -> None:
     assert not loaded_by(f"import {module}") & set(HEAVY)
 
 
+NO_LIGHTNING = (
+    "taxakey.prediction.predict",
+    "taxakey.prediction.fuse",
+    "taxakey.calibration.validation",
+    "taxakey.frontier.measuring",
+)
+
+
+@pytest.mark.parametrize("module", NO_LIGHTNING)
+def test_whoever_only_names_pictures_doesnt_wait_for_lightning(module: str) -> None:
+    """It takes as long to load as all the rest together."""
+    assert "lightning" not in loaded_by(f"import {module}")
+
+
 def test_the_command_loads_nothing_heavy() -> None:
     heavy = {*HEAVY, "numpy", "pyarrow", "pydantic", "cv2", "scipy", "matplotlib", "fastapi", "onnxruntime"}
     assert not loaded_by("import taxakey.cli.main") & heavy

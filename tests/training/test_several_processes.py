@@ -7,18 +7,26 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
+
+import taxakey.torchvision_guard  # noqa: F401  before timm
 
 import numpy as np
 import pytest
+import timm
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from test_loop import SMOKE, weights_file
 
 from taxakey.artifacts import read_json, read_manifest
 from taxakey.embeddings import embed
 from taxakey.errors import BadRecipe
+from taxakey.models.adapters import LoraOptions
 from taxakey.models.heads import LinearOptions
+from taxakey.models.tuning import TuningOptions
 from taxakey.training.batches import EpochShuffle
 from taxakey.training.loop import train
 from taxakey.training.recipe import Recipe
@@ -146,6 +154,34 @@ def test_lightnings_own_processes_on_pictures(sheets_dataset: Path, tmp_path: Pa
     two = replace(recipe, loop=replace(recipe.loop, batch_size=8), scale=ScaleOptions(devices=2, strategy=strategy))
     in_two_processes([sys.executable], sheets_dataset, tmp_path / "two", two, None)
     assert_same_learning(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("peft") is None, reason="the extra lora isn't installed")
+def test_adapters_in_two_processes(sheets_dataset: Path, tmp_path: Path) -> None:
+    """What is frozen takes no part in the exchange of gradients, and the merged model is that of one process."""
+    arguments = {"img_size": 48, "depth": 2, "embed_dim": 48, "num_heads": 3}
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, **arguments)
+    save_file(vit.state_dict(), tmp_path / "vit.safetensors")
+    weights = str(tmp_path / "vit.safetensors")
+    recipe = replace(
+        SMOKE,
+        backbone=replace(SMOKE.backbone, name="vit_tiny_patch16_224", arguments=arguments, weights=weights),
+        head=LinearOptions(),
+        tuning=TuningOptions(lora=LoraOptions(rank=4, targets=("mlp.fc1",), dropout=0.0)),
+        optimizer=OptimizerOptions("sgd", rate=0.2, weight_decay=0.0),
+        loop=replace(SMOKE.loop, epochs=3, batch_size=16, accumulate=1),
+    )
+    train(sheets_dataset, recipe, tmp_path / "one", device="cpu")
+    two = replace(recipe, loop=replace(recipe.loop, batch_size=8), scale=ScaleOptions(devices=2, strategy="ddp"))
+    in_two_processes([sys.executable], sheets_dataset, tmp_path / "two", two, None)
+    assert_same_learning(tmp_path / "one", tmp_path / "two")
+    one, both = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two"))
+    changed = [name for name, tensor in one.items() if name in vit.state_dict() and not tensor.equal(vit.state_dict()[name])]
+    assert {name.split(".", 2)[2] for name in changed} == {"mlp.fc1.weight"}
+    for name in one:
+        torch.testing.assert_close(both[name], one[name], rtol=1e-4, atol=1e-5)
 
 
 def test_what_this_machine_lacks_is_said() -> None:

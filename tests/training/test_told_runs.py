@@ -226,6 +226,30 @@ def test_a_vision_transformer_sees_metadata_as_tokens(sheets_dataset: Path, tmp_
     predict(tmp_path / "run", sheets_dataset, tmp_path / "answers")
 
 
+def test_metadata_tokens_go_on_where_they_mean_the_same(sheets_dataset: Path, tmp_path: Path) -> None:
+    """With next to no rate, so that what was taken over is what lies there in the end."""
+    small = {"img_size": 32, "patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    recipe = replace(
+        SMOKE,
+        backbone=replace(SMOKE.backbone, name="vit_tiny_patch16_224", image_size=32, arguments=small, metadata_tokens=True),
+        head=LinearOptions(),
+        metadata=MetadataOptions(place="sphere"),
+        loop=replace(SMOKE.loop, epochs=1),
+    )
+    train(sheets_dataset, recipe, tmp_path / "run", device="cpu")
+    still = replace(recipe, optimizer=replace(recipe.optimizer, rate=1e-12, weight_decay=0.0))
+    before = load_model(tmp_path / "run").network.state_dict()
+    for place, same_tokens in (("sphere", True), ("geohash", False)):
+        again = replace(still, metadata=MetadataOptions(place=place))
+        manifest = train(sheets_dataset, again, tmp_path / place, start_from=tmp_path / "run", device="cpu")
+        after = load_model(tmp_path / place).network.state_dict()
+        for name, tensor in before.items():
+            kept = after[name].shape == tensor.shape and bool((after[name] - tensor).abs().max() < 1e-6)
+            assert kept or ("tokens" in name and not same_tokens), name
+        assert ("fresh" in manifest.notes[0]) is not same_tokens
+        assert manifest.counts["classes_taken_over"] == 8
+
+
 def test_a_vision_transformer_with_deaf_tokens_is_the_one_it_was() -> None:
     """Tokens that no block attends to change nothing: pooling, prefix tokens and norms are timm's."""
     torch.manual_seed(0)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from taxakey.errors import BadRecipe, WeightsUnavailable
+from taxakey.models.metadata_vit import of_the_transformer
 
 HUB = "hub"
 NO_WEIGHTS = "none"
@@ -204,7 +205,8 @@ def _of_model(options: BackboneOptions, file: Path) -> nn.Module:
 
     backbone = timm.create_model(options.name, pretrained=False, num_classes=0, **options.arguments)
     try:
-        backbone.load_state_dict({name: tensor for name, tensor in load_file(file).items() if not name.startswith(_OURS)})
+        stored = {name: tensor for name, tensor in load_file(file).items() if not name.startswith(_OURS)}
+        backbone.load_state_dict(of_the_transformer(stored))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsUnavailable(f"{file}: these aren't weights of {options.name} ({reason})") from error

@@ -5,7 +5,7 @@ Shapes: B images, M metadata inputs, T tokens of a picture (class token and regi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import taxakey.torchvision_guard  # noqa: F401  before timm
 
@@ -51,3 +51,9 @@ def with_metadata_tokens(backbone: nn.Module, groups: Sequence[int]) -> Metadata
         kind = type(backbone).__name__
         raise BadRecipe(f"backbone.metadata_tokens needs a plain vision transformer such as vit_small_patch16_224, not {kind}")
     return MetadataViT(backbone, groups)
+
+
+def of_the_transformer(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the transformer inside a stored `MetadataViT`, under timm's names; of any other network as they are."""
+    inside = {name.removeprefix("vit."): tensor for name, tensor in state.items() if name.startswith("vit.")}
+    return inside or dict(state)

@@ -17,6 +17,7 @@ from taxakey import artifacts
 from taxakey.errors import BadRecipe
 from taxakey.metadata.encoder import MetadataEncoder, alike
 from taxakey.models.heads import Head
+from taxakey.models.metadata_vit import MetadataViT
 from taxakey.models.remapping import Taken, take_over
 from taxakey.taxonomy import Taxonomy, same_classes
 from taxakey.training.checkpoint import Model, load_model
@@ -62,16 +63,26 @@ class Beginning:
         arguments = recipe.backbone.arguments or self.model.config["model_args"]
         return replace(recipe, backbone=replace(recipe.backbone, weights=weights, arguments=arguments, **missing))
 
+    def hand_over_tokens(self, backbone: MetadataViT, metadata: MetadataEncoder) -> str:
+        """Fill a backbone's metadata tokens in place, where the old one had some for the same metadata; words for a note."""
+        old = self.model.network.backbone
+        if not isinstance(old, MetadataViT):
+            return "fresh metadata tokens"
+        if not alike(metadata, self.model.metadata):
+            return "fresh metadata tokens, since the old ones mean other metadata"
+        backbone.tokens.load_state_dict(old.tokens.state_dict())
+        return "its metadata tokens"
+
     def hand_over(self, head: Head, taxonomy: Taxonomy, metadata: MetadataEncoder | None = None) -> tuple[dict[str, int], str]:
         """Fill a new head for the classes of `taxonomy` in place; counts and a note for the manifest.
 
-        `metadata`: what the new head is told. Where the old one was told something else nothing is taken over: its columns of
-        weights mean other things, even if there are as many.
+        `metadata`: what the new model is told. Where the old head was told something else nothing of it is taken over: its
+        columns of weights mean other things, even if there are as many.
         """
         old = self.model.network.head
         assert isinstance(old, Head)
         match_C = same_classes(taxonomy, self.model.taxonomy)
-        if alike(metadata, self.model.metadata):
+        if not (head.metadata or old.metadata) or alike(metadata, self.model.metadata):
             taken = take_over(head, old, match_C)
         else:
             taken = Taken(np.zeros(len(taxonomy), dtype=bool), "nothing of the head: it was told other metadata")

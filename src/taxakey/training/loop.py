@@ -188,6 +188,8 @@ def _prepare(
     taken: dict[str, int] = {}
     notes: tuple[str, ...] = () if recipe.fraction == 1 else (_fraction_note(recipe, dataset),)
     if beginning is not None:
+        if isinstance(backbone, MetadataViT) and encoder is not None:
+            notes = (*notes, f"Went on with {beginning.hand_over_tokens(backbone, encoder)}")
         inputs["from"] = beginning.hash
         taken, note = beginning.hand_over(head, dataset.taxonomy, encoder)  # before the loss, which may ask how the classes stand
         notes = (*notes, note)
