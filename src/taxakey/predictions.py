@@ -26,6 +26,7 @@ from taxakey.taxonomy import RANKS, Taxonomy
 STORED_ANSWERS = 100
 """Answers kept per row and rank (DESIGN: top k, 100 by default)."""
 
+_ANSWERS = tuple(f"{rank}_{kind}" for rank in RANKS for kind in ("index", "probability"))
 _ROWS_IN_A_GROUP = 20_000
 """Of a file; with 100 answers a rank, 50 MB: what a reader of portions holds."""
 
@@ -152,7 +153,7 @@ class Predictions:
 
     def _first(self, answers: int) -> Predictions:
         table = self.table
-        for name in [f"{rank}_{kind}" for rank in RANKS for kind in ("index", "probability")]:
+        for name in _ANSWERS:
             first_Ok = np.ascontiguousarray(self._lists(name)[:, :answers])
             table = table.set_column(table.column_names.index(name), name, _fixed_lists(first_Ok))
         return Predictions(table, self.taxonomy_fingerprint, self.level)
@@ -174,11 +175,15 @@ class Predictions:
     def read(cls, path: Path | str, *, answers: int | None = None) -> Predictions:
         """Read what `write` wrote; only the first so many answers of each row, where so many are enough.
 
-        With five of them a million rows of a hundred answers take a tenth of the memory: the file is read in portions.
+        With five of them a million rows of a hundred answers take a tenth of the memory: the file is read in portions. With 0
+        of them ids, truth and sums are read alone, without a look at the answers.
         """
         facts = _facts(path)
         if answers is None:
             return cls(pq.read_table(path), *facts)
+        if answers == 0:
+            plain = [name for name in pq.read_schema(path).names if name not in _ANSWERS]
+            return cls(pq.read_table(path, columns=plain), *facts)
         portions = [portion._first(answers) for portion in cls.portions(path)]
         return cls.concat(portions) if portions else cls(pq.read_table(path), *facts)
 
@@ -250,9 +255,16 @@ def rank_of(scores_OG: NDArray[np.floating], true_O: NDArray[np.integer]) -> tup
     known = true_O >= 0
     column = np.where(known, true_O, 0)
     score_O = scores_OG[np.arange(rows), column]
-    above = (scores_OG > score_O[:, None]).sum(axis=1)
-    equal_before = ((scores_OG == score_O[:, None]) & (np.arange(scores_OG.shape[1]) < column[:, None])).sum(axis=1)
-    return np.where(known, 1 + above + equal_before, 0), np.where(known, score_O, 0.0)
+    rank_O = 1 + _count(scores_OG > score_O[:, None])
+    tied = np.flatnonzero(_count(scores_OG >= score_O[:, None]) > rank_O)  # rare, and dear to look at
+    before = np.arange(scores_OG.shape[1]) < column[tied, None]
+    rank_O[tied] += ((scores_OG[tied] == score_O[tied, None]) & before).sum(axis=1)
+    return np.where(known, rank_O, 0), np.where(known, score_O, 0.0)
+
+
+def _count(mask_OG: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many are true in each row. By bits: four times as fast as a sum of truth values."""
+    return np.bitwise_count(np.packbits(mask_OG, axis=1)).sum(axis=1, dtype=np.int64)
 
 
 def _fixed_lists(values_Ok: NDArray) -> pa.Array:

@@ -41,6 +41,19 @@ class Nest:
         genus_starts_G = np.flatnonzero(new_family_C | np.append(True, genus_C[1:] != genus_C[:-1]))
         return cls(order_C, genus_starts_G, np.flatnonzero(new_family_C[genus_starts_G]))
 
+    @property
+    def genus_C(self) -> NDArray[np.int64]:
+        """Genus of each class, in the classes' own order."""
+        genus_C = np.empty(len(self.order_C), dtype=np.int64)
+        genus_C[self.order_C] = np.repeat(np.arange(len(self.genus_starts_G)), _sizes(self.genus_starts_G, len(self.order_C)))
+        return genus_C
+
+    @property
+    def family_G(self) -> NDArray[np.int64]:
+        """Family of each genus."""
+        genera = len(self.genus_starts_G)
+        return np.repeat(np.arange(len(self.family_starts_F)), _sizes(self.family_starts_F, genera))
+
 
 def nested_softmax(scores_IC: NDArray[np.floating], temperatures: tuple[float, float, float], nest: Nest) -> Floats:
     """p(family) · p(genus | family) · p(species | genus), each with a temperature of its own (family, genus, species).

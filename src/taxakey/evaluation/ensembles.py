@@ -1,6 +1,6 @@
 """An ensemble judged: every member and rule on the test part, with paired intervals, and how unlike the members are.
 
-Shapes: M members, O rows.
+Shapes: M members, O rows, R resamples, F figures, V ways of answering (members and rules), L classes present.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taxakey.metrics.accuracy import hits
+from taxakey.errors import BadInput
+from taxakey.metrics.accuracy import Floats, hits
 from taxakey.metrics.diversity import disagreement, double_fault, error_correlation, oracle
-from taxakey.metrics.intervals import LEVEL, RESAMPLES, Interval, Statistic, bootstrap, class_mean_of, difference_of, ratio_of
+from taxakey.metrics.intervals import LEVEL, RESAMPLES, Interval, SumsByClass, middle, resamplings
 from taxakey.metrics.ranking import reciprocal_ranks
 from taxakey.prediction.ensemble import MEAN, Answered, Fitted, answered, single
 from taxakey.prediction.members import Pool
@@ -95,16 +96,6 @@ def labels(pool: Pool) -> NDArray[np.int64]:
     return np.array([true if true >= 0 else position.get(name or "", -1) for name, true in pairs], dtype=np.int64)
 
 
-def statistics(of: Answered, label_O: NDArray[np.int64]) -> dict[str, Statistic]:
-    """The figures of one member, rule or router, for the bootstrap."""
-    top_1, known_O = hits(of.true_rank_O, 1), label_O >= 0
-    return {
-        "top_1": ratio_of(top_1 * known_O, known_O),
-        "macro_top_1": class_mean_of(top_1, label_O),
-        "ma_mrr": class_mean_of(reciprocal_ranks(of.true_rank_O), label_O),
-    }
-
-
 Figures = dict[str, Interval]
 
 
@@ -112,16 +103,42 @@ def judged_figures(
     found: Mapping[str, Answered], label_O: NDArray[np.int64], others: Sequence[str], *, resamples: int, seed: int
 ) -> dict[str, tuple[Figures, ...]]:
     """Each one's figures, then its differences from each of `others`, all from the same resamples; from itself 0."""
-    of = {name: statistics(answers, label_O) for name, answers in found.items()}
-    asked: dict[str, Statistic] = {}
-    for name, figures in of.items():
-        for metric, statistic in figures.items():
-            asked[f"{name}\t{metric}\t"] = statistic
-            asked |= {f"{name}\t{metric}\t{other}": difference_of(statistic, of[other][metric]) for other in others}
-    drawn = bootstrap(asked, len(label_O), resamples=resamples, seed=seed)
-    return {
-        name: tuple({metric: drawn[f"{name}\t{metric}\t{other}"] for metric in FIGURES} for other in ("", *others)) for name in of
-    }
+    if (label_O < 0).all():
+        raise BadInput("no observation's species is known, so nothing can be judged; take a part with labels")
+    top_OV = np.stack([hits(answers.true_rank_O, 1) for answers in found.values()], axis=1)
+    mrr_OV = np.stack([reciprocal_ranks(answers.true_rank_O) for answers in found.values()], axis=1)
+    drawings = resamplings(len(label_O), resamples=resamples, level=LEVEL, seed=seed)
+    value_FV = _figures(np.ones((1, len(label_O))), top_OV, mrr_OV, label_O)[0]
+    drawn_RFV = np.concatenate([_figures(weights_RO, top_OV, mrr_OV, label_O) for weights_RO in drawings])
+    column = {name: number for number, name in enumerate(found)}
+
+    def intervals(name: str, other: str | None) -> Figures:
+        own, less = column[name], None if other is None else column[other]
+        value_F, drawn_RF = (of if less is None else of - values[..., less]
+                             for values in (value_FV, drawn_RFV) for of in [values[..., own]])  # fmt: skip
+        ends = [middle(drawn_R, LEVEL, value) for value, drawn_R in zip(value_F, drawn_RF.T, strict=True)]
+        return {
+            metric: Interval(float(value), *end, LEVEL, resamples)
+            for metric, value, end in zip(FIGURES, value_F, ends, strict=True)
+        }
+
+    return {name: tuple(intervals(name, other) for other in (None, *others)) for name in found}
+
+
+def _figures(
+    weights_RO: NDArray[np.floating], top_OV: Floats, mrr_OV: Floats, label_O: NDArray[np.int64]
+) -> NDArray[np.floating]:
+    """FIGURES [R, F, V] of all members and rules at once, V of them: one matrix product where a thousand sums would be."""
+    known = np.flatnonzero(label_O >= 0)
+    weights_RO = weights_RO[:, known]
+    top_OV, mrr_OV = (values[known].astype(weights_RO.dtype) for values in (top_OV, mrr_OV))
+    counts_RL, class_O = SumsByClass(label_O[known])(weights_RO), np.unique(label_O[known], return_inverse=True)[1]
+    share_RO = weights_RO / np.maximum(counts_RL, 1)[:, class_O]
+    present_R, known_R = (counts_RL > 0).sum(axis=1), weights_RO.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any known row has no figure: NaN
+        micro_RV = (weights_RO @ top_OV) / known_R[:, None]
+        macro_RFV = np.stack([share_RO @ top_OV, share_RO @ mrr_OV], axis=1) / present_R[:, None, None]
+    return np.concatenate([micro_RV[:, None], macro_RFV], axis=1)
 
 
 def _diversity(pool: Pool, found: Mapping[str, Answered], label_O: NDArray[np.int64]) -> Diversity:

@@ -10,7 +10,7 @@ over a matrix and no loop over observations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,21 +82,29 @@ def resample(
     statistics: Mapping[str, Statistic], observations: int, *, resamples: int, level: float, seed: int
 ) -> tuple[dict[str, float], dict[str, Floats]]:
     """Every figure of all observations, and its values in the resamples [R], the same resamples for all figures."""
+    drawings = resamplings(observations, resamples=resamples, level=level, seed=seed)
+    values = {name: float(statistic(np.ones((1, observations)))[0]) for name, statistic in statistics.items()}
+    drawn: dict[str, list[Floats]] = {name: [] for name in statistics}
+    for weights_RO in drawings:
+        for name, statistic in statistics.items():
+            drawn[name].append(statistic(weights_RO))
+    return values, {name: np.concatenate(parts) for name, parts in drawn.items()}
+
+
+def resamplings(observations: int, *, resamples: int, level: float, seed: int) -> Iterator[NDArray[np.floating]]:
+    """Weights [R, O] of the resamples, so many at a time that they stay in a processor's cache."""
     if observations < 1 or resamples < 2 or not 0 < level < 1:
         raise BadInput(
             f"a bootstrap of {observations} observations, {resamples} resamples at level {level}: "
             "it needs an observation, two resamples and a level between 0 and 1"
         )
-    values = {name: float(statistic(np.ones((1, observations)))[0]) for name, statistic in statistics.items()}
-    drawn: dict[str, list[Floats]] = {name: [] for name in statistics}
     chunk = max(1, _NUMBERS_AT_ONCE // observations)
     generator = np.random.default_rng(seed)
     starts = range(0, resamples, chunk)
-    for start in track(starts, "intervals", total=len(starts)):
-        weights_RO = _resampled_weights(generator, min(chunk, resamples - start), observations)
-        for name, statistic in statistics.items():
-            drawn[name].append(statistic(weights_RO))
-    return values, {name: np.concatenate(parts) for name, parts in drawn.items()}
+    return (
+        _resampled_weights(generator, min(chunk, resamples - start), observations)
+        for start in track(starts, "intervals", total=len(starts))
+    )
 
 
 def middle(results_R: Floats, level: float, value: float) -> tuple[float, float]:

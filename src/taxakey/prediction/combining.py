@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from taxakey.calibration.scaling import Nest
 from taxakey.errors import BadInput
@@ -43,7 +44,8 @@ class Rule:
     def mix(self, p_MBC: Floats, log_p_MBC: Floats | None = None) -> Floats:
         """[M, B, C] -> [B, C]; rows sum to 1. `log_p_MBC`: the logarithms, where they are at hand already."""
         if self.formula == "mean":
-            return _weighted(p_MBC, self.weights / self.weights.sum())
+            used = np.flatnonzero(self.weights)
+            return p_MBC[used[0]] if len(used) == 1 else _weighted(p_MBC, self.weights / self.weights.sum())
         if self.formula == "geometric":
             return geometric(logarithms(p_MBC) if log_p_MBC is None else log_p_MBC, self.weights)
         if self.formula == "per class":
@@ -88,35 +90,35 @@ def _weighted(values_MBC: Floats, weights_M: Weights) -> Floats:
 
 
 def by_rank(p_MBC: Floats, weights_RM: Weights, nest: Nest) -> Floats:
-    """Mix p(family), p(genus | family) and p(species | genus), each with its own weights (rows: family, genus, species)."""
-    species_MBC = p_MBC[:, :, nest.order_C]
-    genus_MBG = np.add.reduceat(species_MBC, nest.genus_starts_G, axis=2)
-    family_MBF = np.add.reduceat(genus_MBG, nest.family_starts_F, axis=2)
-    family_BF, genus_BG, species_BC = (
-        np.einsum("m,mbk->bk", weights.astype(np.float32) / np.float32(weights.sum()), values)
-        for weights, values in zip(
-            weights_RM,
-            (
-                family_MBF,
-                _given(genus_MBG, family_MBF, nest.family_starts_F),
-                _given(species_MBC, genus_MBG, nest.genus_starts_G),
-            ),
-            strict=True,
-        )
-    )
-    genus_BG *= _spread(family_BF, nest.family_starts_F, genus_BG.shape[1])
-    species_BC *= _spread(genus_BG, nest.genus_starts_G, species_BC.shape[1])
-    mixed_BC = np.empty_like(species_BC)
-    mixed_BC[:, nest.order_C] = species_BC
-    return mixed_BC / mixed_BC.sum(axis=1, keepdims=True)
+    """Mix p(family), p(genus | family) and p(species | genus), each with its own weights (rows: family, genus, species).
+
+    Classes stand first here, rows behind: sums over a genus then run along rows that lie side by side.
+    """
+    genus_C, family_G = nest.genus_C, nest.family_G
+    in_genus_GC, in_family_FG = _belonging(genus_C), _belonging(family_G)
+    family_FB = genus_GB = species_CB = np.zeros(1, dtype=np.float32)
+    for weight_R, p_BC in zip((weights_RM / weights_RM.sum(axis=1, keepdims=True)).T.astype(np.float32), p_MBC, strict=True):
+        own_CB = np.ascontiguousarray(p_BC.T)
+        own_GB = in_genus_GC @ own_CB
+        own_FB = in_family_FG @ own_GB
+        family_FB = family_FB + weight_R[0] * own_FB
+        genus_GB = genus_GB + weight_R[1] * _given(own_GB, own_FB, family_G)
+        species_CB = species_CB + weight_R[2] * _given(own_CB, own_GB, genus_C)
+    mixed_CB = species_CB * (genus_GB * family_FB[family_G])[genus_C]
+    return np.ascontiguousarray((mixed_CB / mixed_CB.sum(axis=0)).T)
 
 
-def _given(child: Floats, parent: Floats, starts: NDArray[np.int64]) -> Floats:
+def _belonging(parent_K: NDArray[np.int64]) -> csr_array:
+    """[P, K]: 1 where a child belongs to a parent."""
+    children = len(parent_K)
+    return csr_array((np.ones(children, dtype=np.float32), (parent_K, np.arange(children))))
+
+
+def _given(child_KB: Floats, whole_PB: Floats, parent_K: NDArray[np.int64]) -> Floats:
     """p(child | parent); where a member gives a parent nothing, its children share alike."""
-    sizes = np.diff(np.append(starts, child.shape[-1]))
-    whole = np.repeat(parent, sizes, axis=-1)
-    return np.where(whole > FLOOR, child / np.maximum(whole, FLOOR), 1 / np.repeat(sizes, sizes).astype(np.float32))
-
-
-def _spread(parent: Floats, starts: NDArray[np.int64], children: int) -> Floats:
-    return np.repeat(parent, np.diff(np.append(starts, children)), axis=-1)
+    given_KB = child_KB * (1 / np.maximum(whole_PB, FLOOR))[parent_K]
+    nothing_PB = whole_PB <= FLOOR
+    if nothing_PB.any():
+        alike_K = (1 / np.bincount(parent_K)).astype(np.float32)[parent_K]
+        given_KB = np.where(nothing_PB[parent_K], alike_K[:, None], given_KB)
+    return given_KB

@@ -111,15 +111,16 @@ def fit(pool: Pool, options: EnsembleOptions = EnsembleOptions()) -> Fitted:
     if known_O.sum() < 2 * options.folds:
         raise BadInput(f"{int(known_O.sum())} validation rows of known species: too few for {options.folds} folds")
     members = answered(pool, {name: single(number, len(pool.names)) for number, name in enumerate(pool.names)})
+    given_RMO = given_the_rank_above(pool) if "per rank" in options.rules else None
     fold_O = np.random.default_rng(options.seed).permutation(len(pool)) % options.folds
     parts: dict[str, list[tuple[NDArray[np.int64], Answered]]] = {name: [] for name in options.rules}
     for fold in range(options.folds):
-        rules = fit_rules(pool, members, np.flatnonzero((fold_O != fold) & known_O), options)
+        rules = fit_rules(pool, members, given_RMO, np.flatnonzero((fold_O != fold) & known_O), options)
         rows = np.flatnonzero(fold_O == fold)
         for name, found in answered(pool, rules, rows).items():
             parts[name].append((rows, found))
     crossed = {name: _joined(part) for name, part in parts.items()}
-    rules = fit_rules(pool, members, np.flatnonzero(known_O), options)
+    rules = fit_rules(pool, members, given_RMO, np.flatnonzero(known_O), options)
     chosen = options.rule or min(crossed, key=lambda name: crossed[name].nll(known_O))
     best = max(members, key=lambda name: members[name].top_1(known_O))
     return Fitted(pool.names, rules, {**crossed, **members}, known_O, chosen, best)
@@ -131,9 +132,13 @@ def single(number: int, members: int) -> Rule:
 
 
 def fit_rules(
-    pool: Pool, members: Mapping[str, Answered], rows_N: NDArray[np.int64], options: EnsembleOptions
+    pool: Pool,
+    members: Mapping[str, Answered],
+    given_RMO: NDArray[np.float32] | None,
+    rows_N: NDArray[np.int64],
+    options: EnsembleOptions,
 ) -> dict[str, Rule]:
-    """The rules with weights from these rows of validation."""
+    """The rules with weights from these rows of validation. `given_RMO`: see `given_the_rank_above`; for "per rank" alone."""
     true_p_MN = np.stack([members[name].true_p_O[rows_N] for name in pool.names])
     right_MN = np.stack([members[name].true_rank_O[rows_N] == 1 for name in pool.names])
     equal_M = np.full(len(pool.names), 1 / len(pool.names))
@@ -153,7 +158,9 @@ def fit_rules(
         elif name == "per class":
             made[name] = Rule("per class", by_class(true_p_MN, pool.true_O[rows_N], len(pool.taxonomy), likely_M))
         else:
-            made[name] = Rule("per rank", _of_ranks(pool, rows_N, options), Nest.of(pool.taxonomy))
+            assert given_RMO is not None
+            weights_RM = np.stack([by_likelihood(of_MO[:, rows_N], prior=options.prior) for of_MO in given_RMO])
+            made[name] = Rule("per rank", weights_RM, Nest.of(pool.taxonomy))
     return made
 
 
@@ -165,24 +172,20 @@ def _of_logits(pool: Pool, rows_N: NDArray[np.int64], options: EnsembleOptions) 
     return of_logits(log_p_MNC, pool.true_O[rows_N], prior=options.prior)
 
 
-def _of_ranks(pool: Pool, rows_N: NDArray[np.int64], options: EnsembleOptions) -> NDArray[np.float64]:
-    """Weights [R, M] by likelihood of p(family), p(genus | family) and p(species | genus) of the truth."""
+def given_the_rank_above(pool: Pool) -> NDArray[np.float32]:
+    """p(family), p(genus | family) and p(species | genus) of the truth [R, M, O], by each member; unknown species: of class 0."""
     nest = Nest.of(pool.taxonomy)
-    position_C = np.argsort(nest.order_C)
+    genus_C = nest.genus_C
+    family_C = nest.family_G[genus_C]
     found = []
-    for portion in pool.portions(rows_N):
-        species_MBC = portion.p_MBC[:, :, nest.order_C]
-        genus_MBG = np.add.reduceat(species_MBC, nest.genus_starts_G, axis=2)
-        family_MBF = np.add.reduceat(genus_MBG, nest.family_starts_F, axis=2)
-        species_B = position_C[portion.true_B]
-        genus_B = np.searchsorted(nest.genus_starts_G, species_B, side="right") - 1
-        family_B = np.searchsorted(nest.family_starts_F, genus_B, side="right") - 1
-        rows = np.arange(len(species_B))
-        found.append([p_MBK[:, rows, of_B] for p_MBK, of_B in (
-            (family_MBF, family_B), (genus_MBG, genus_B), (species_MBC, species_B))])  # fmt: skip
-    family_MN, genus_MN, species_MN = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
-    given = (family_MN, genus_MN / np.maximum(family_MN, 1e-12), species_MN / np.maximum(genus_MN, 1e-12))
-    return np.stack([by_likelihood(p_MN, prior=options.prior) for p_MN in given])
+    for portion in pool.portions():
+        true_B = np.maximum(portion.true_B, 0)
+        species_MB = portion.p_MBC[:, np.arange(len(true_B)), true_B]
+        genus_MB, family_MB = (
+            np.einsum("mbc,bc->mb", portion.p_MBC, (of_C == of_C[true_B, None]).astype(np.float32)) for of_C in (genus_C, family_C)
+        )
+        found.append([family_MB, genus_MB / np.maximum(family_MB, 1e-12), species_MB / np.maximum(genus_MB, 1e-12)])
+    return np.concatenate(found, axis=2)
 
 
 def answered(pool: Pool, rules: Mapping[str, Rule], rows: NDArray[np.int64] | None = None) -> dict[str, Answered]:

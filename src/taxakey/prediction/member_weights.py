@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
 
 Floats = NDArray[np.floating]
 Weights = NDArray[np.float64]
@@ -73,9 +72,14 @@ def of_logits(log_p_MOC: Floats, true_O: NDArray[np.integer], *, prior: float = 
     true_MO = log_p_MOC[:, np.arange(rows), true_O].astype(np.float64)
 
     def loss(weights_M: Weights) -> tuple[float, Weights]:
-        z_OC = (weights_M.astype(np.float32) @ flat_MX).reshape(rows, -1)
-        nll = -log_softmax(z_OC, axis=1)[np.arange(rows), true_O].mean(dtype=np.float64)
-        expected_M = (flat_MX @ softmax(z_OC, axis=1).reshape(-1)).astype(np.float64) / rows
+        p_OC = (weights_M.astype(np.float32) @ flat_MX).reshape(rows, -1)
+        true_z_O = p_OC[np.arange(rows), true_O]
+        largest_O = p_OC.max(axis=1)
+        np.exp(p_OC - largest_O[:, None], out=p_OC)
+        sum_O = p_OC.sum(axis=1)
+        nll = (np.log(sum_O) + largest_O - true_z_O).mean(dtype=np.float64)
+        p_OC /= sum_O[:, None]
+        expected_M = (flat_MX @ p_OC.reshape(-1)).astype(np.float64) / rows
         away_M = weights_M - 1 / members
         pull = prior / rows
         return nll + pull * (away_M**2).sum(), expected_M - true_MO.mean(axis=1) + 2 * pull * away_M

@@ -58,8 +58,8 @@ class Member:
 
     @cached_property
     def rows(self) -> Predictions:
-        """Ids and truth with the first answer alone: of 26 members, all their stored answers would be gigabytes."""
-        return Predictions.read(self._file, answers=1)
+        """Ids and truth, without the answers: of 26 members those would be gigabytes."""
+        return Predictions.read(self._file, answers=0)
 
     @property
     def _full(self) -> Path | None:
@@ -85,7 +85,7 @@ class Member:
 
     def log_probabilities(self, ids: Sequence[str]) -> NDArray[np.floating]:
         """[O, K] in the order of `ids`: from the full scores where they were kept (float16), else from the stored answers, what
-        lies beyond them spread evenly over the other classes (float32)."""
+        lies beyond them spread evenly over the other classes (float32; float16 where anything lies beyond)."""
         if self._full is None:
             position = {name: row for row, name in enumerate(self.ids)}
             return _spread(Predictions.read(self._file), len(self.taxonomy))[[position[name] for name in ids]]
@@ -105,12 +105,13 @@ def _name(folder: Path, manifest: Manifest) -> str:
     return own.name
 
 
-def _spread(table: Predictions, classes: int) -> Floats:
+def _spread(table: Predictions, classes: int) -> NDArray[np.floating]:
     index_Ok, p_Ok = table.index("species").astype(np.int64), table.probability("species")
     others = max(classes - index_Ok.shape[1], 1)
     p_OK = np.repeat((table.values("tail") / others)[:, None], classes, axis=1).astype(np.float32)
     np.put_along_axis(p_OK, index_Ok, p_Ok, axis=1)
-    return np.log(np.maximum(p_OK, FLOOR))
+    # Half precision, as full scores have: 31,000 rows of 1,081 classes are 134 MB else, of each member.
+    return np.log(np.maximum(p_OK, FLOOR), dtype=np.float32).astype(np.float32 if index_Ok.shape[1] == classes else np.float16)
 
 
 @dataclass(frozen=True, eq=False)

@@ -168,7 +168,7 @@ def _name_portion(asked: Asked, images: NDArray[np.int64], out: Path, number: in
         logsumexp_O=mean_by_observation(logsumexp_I[:, None], observation_I, len(observations))[:, 0],
     )
     if asked.full_scores:
-        _write_full(out / "full" / f"{number:05d}.parquet", observations.tolist(), probabilities_OC)
+        write_full(out / "full" / f"{number:05d}.parquet", observations.tolist(), probabilities_OC)
     by_image.write(_portion_file(out, "images", number))
     by_observation.write(_portion_file(out, "observations", number))  # last: its presence says that the portion is done
 
@@ -177,7 +177,7 @@ def _pick(truth: Truth, images: NDArray[np.int64]) -> Truth:
     return Truth(*([names[image] for image in images] for names in (truth.species, truth.genus, truth.family)))
 
 
-def _write_full(path: Path, observations: list[str], probabilities_OC: NDArray[np.float64]) -> None:
+def write_full(path: Path, observations: list[str], probabilities_OC: NDArray[np.float64]) -> None:
     # As logarithms: float16 holds no number below 6e-8, and among 80,000 classes most probabilities are smaller.
     log_p = np.log(np.maximum(probabilities_OC, 1e-300)).astype(np.float16)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(log_p.reshape(-1)), log_p.shape[1])
