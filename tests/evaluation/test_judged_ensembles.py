@@ -32,14 +32,18 @@ def test_figures_and_paired_differences_as_one_by_one() -> None:
         statistics[name, "macro_top_1"] = class_mean_of(top_1, label_O)
         statistics[name, "ma_mrr"] = class_mean_of(reciprocal_ranks(of.true_rank_O), label_O)
     asked = {f"{name} {metric}": one for (name, metric), one in statistics.items()}
-    asked |= {f"{name} {metric} less": difference_of(one, statistics["way 2", metric]) for (name, metric), one in statistics.items()}
+    asked |= {
+        f"{name} {metric} less": difference_of(one, statistics["way 2", metric]) for (name, metric), one in statistics.items()
+    }
     expected = bootstrap(asked, 300, resamples=150, seed=4)
     for name, (own, less) in judged_figures(found, label_O, ["way 2"], resamples=150, seed=4).items():
         for metric in own:
             for mine, theirs in ((own[metric], expected[f"{name} {metric}"]), (less[metric], expected[f"{name} {metric} less"])):
                 np.testing.assert_allclose([mine.value, mine.low, mine.high], [theirs.value, theirs.low, theirs.high], atol=1e-6)
                 assert (mine.level, mine.resamples) == (theirs.level, theirs.resamples)
-    assert {interval.value for interval in judged_figures(found, label_O, ["way 2"], resamples=2, seed=0)["way 2"][1].values()} == {0}
+    assert {
+        interval.value for interval in judged_figures(found, label_O, ["way 2"], resamples=2, seed=0)["way 2"][1].values()
+    } == {0}
 
 
 def test_without_labels_nothing_is_judged() -> None:

@@ -126,6 +126,18 @@ def fit(pool: Pool, options: EnsembleOptions = EnsembleOptions()) -> Fitted:
     return Fitted(pool.names, rules, {**crossed, **members}, known_O, chosen, best)
 
 
+def unfitted(pool: Pool, rule: str | None = None) -> Fitted:
+    """Equal weights, for answers without labels. Raises BadInput for a rule that has something to fit."""
+    rule = rule or MEAN
+    if rule not in ("mean", "geometric"):
+        raise BadInput(
+            f"the rule {rule!r} is fitted on labelled answers to validation, which aren't given; take mean or geometric"
+        )
+    equal_M = np.full(len(pool.names), 1 / len(pool.names))
+    made = Rule("mean" if rule == "mean" else "geometric", equal_M)
+    return Fitted(pool.names, {rule: made}, {}, np.zeros(len(pool), dtype=bool), rule, pool.names[0])
+
+
 def single(number: int, members: int) -> Rule:
     """One member alone."""
     return Rule("mean", np.eye(members)[number])
@@ -182,7 +194,8 @@ def given_the_rank_above(pool: Pool) -> NDArray[np.float32]:
         true_B = np.maximum(portion.true_B, 0)
         species_MB = portion.p_MBC[:, np.arange(len(true_B)), true_B]
         genus_MB, family_MB = (
-            np.einsum("mbc,bc->mb", portion.p_MBC, (of_C == of_C[true_B, None]).astype(np.float32)) for of_C in (genus_C, family_C)
+            np.einsum("mbc,bc->mb", portion.p_MBC, (of_C == of_C[true_B, None]).astype(np.float32))
+            for of_C in (genus_C, family_C)
         )
         found.append([family_MB, genus_MB / np.maximum(family_MB, 1e-12), species_MB / np.maximum(genus_MB, 1e-12)])
     return np.concatenate(found, axis=2)
@@ -251,7 +264,8 @@ def write_ensemble(fitted: Fitted, members: Sequence[Member], out: Path | str, o
         counts[f"{level}s"], taxonomy = len(pool), pool.taxonomy
     assert taxonomy is not None
     artifacts.write_parquet(out / "taxonomy.parquet", taxonomy.table)
-    notes = [f"The members' answers mixed by the rule {fitted.chosen!r}, fitted on validation"]
+    how = "fitted on validation" if fitted.validation else "unfitted: every member has the same weight"
+    notes = [f"The members' answers mixed by the rule {fitted.chosen!r}, {how}"]
     notes += [f"{name} doesn't know {number:,} of the ensemble's classes" for name, number in pool.missing.items()]
     notes += _incomplete(members)
     models = [member.manifest.recipe.get("model") for member in members]

@@ -1,16 +1,23 @@
-"""An ensemble's tables and plot: ensemble.md for people, ensemble.csv for a spreadsheet, report.json for programs."""
+"""An ensemble's tables and plot: ensemble.md for people, ensemble.csv for a spreadsheet, report.json for programs.
+
+Shapes: M members, O observations.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from taxakey.artifacts import write_json, write_text
 from taxakey.evaluation.ensembles import FIGURES, EnsembleReport, Judged
+from taxakey.metrics.diversity import disagreement
 from taxakey.metrics.intervals import Interval
 from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
 from taxakey.report.tables import escape, points, ranged, table
@@ -23,6 +30,32 @@ def write_ensemble_report(found: EnsembleReport, out: Path | str, command: str) 
     write_text(out / "ensemble.csv", _csv(found))
     _plot(found, out / "ensemble.png")
     write_text(out / "ensemble.md", to_markdown(found, command))
+    return out / "ensemble.md"
+
+
+def write_disagreement(
+    first: Mapping[str, NDArray[np.int64]], rule: str, out: Path | str, command: str, notes: Sequence[str] = ()
+) -> Path:
+    """Write `ensemble.md` of members that nothing was fitted on. `first`: first answers [O] by name, the mixture's under `rule`."""
+    out, names = Path(out), [name for name in first if name != rule]
+    differ_MM = disagreement(np.stack([first[name] for name in (*names, rule)]))
+    rows = len(first[rule])
+    unanimous = float((np.stack([first[name] for name in names]) == first[names[0]]).all(axis=0).mean())
+    head = ["", *(str(m + 1) for m in range(len(names))), f"the {rule}"]
+    body = [[f"{m + 1} {escape(name)}", *(f"{100 * share:.1f}" for share in differ_MM[m])] for m, name in enumerate(names)]
+    parts = [
+        "# Many models, one answer",
+        *(f"> **Note:** {escape(note)}" for note in notes),
+        f"{len(names)} members, {rows:,} observations without labels: nothing is fitted and nothing judged. Which member is "
+        "right, how their errors hang together and what any of them knows can't be said; predict validation and test for that.",
+        f"For {100 * unanimous:.1f} % of the observations all members give the same answer. The share that two of them, and each "
+        "of them and their mixture, name differently, in per cent:",
+        table(head, body),
+        "## How this was made",
+        f"`{command}`",
+    ]
+    write_json(out / "disagreement.json", {"names": [*names, rule], "disagreement": differ_MM.tolist(), "unanimous": unanimous})
+    write_text(out / "ensemble.md", "\n\n".join(parts) + "\n")
     return out / "ensemble.md"
 
 
