@@ -36,8 +36,8 @@ def ensemble(
 
     Example: taxakey ensemble out/ a/validation,a/test b/validation,b/test
     """
-    from taxakey.evaluation.ensembles import judge
     from taxakey.artifacts import kind_of
+    from taxakey.evaluation.ensembles import judge
     from taxakey.prediction.ensemble import EnsembleOptions, fit, require_fair, write_ensemble
     from taxakey.prediction.members import Member, open_pool
     from taxakey.report.ensemble import write_ensemble_report

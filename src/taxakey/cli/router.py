@@ -15,11 +15,14 @@ def router(
         typer.Argument(help="Each expert's predictions of validation and test: VALIDATION,TEST, or a folder that holds both."),
     ],
     vectors: Annotated[
-        Path | None, typer.Option(help="The gate looks at these embeddings; else at the cheapest expert's answers.")
+        list[Path] | None,
+        typer.Option(
+            help="A gate that looks at these embeddings, beside the one on the cheapest expert's answers; may be repeated."
+        ),
     ] = None,
     vectors_cost: Annotated[
-        float, typer.Option(help="Multiply-adds of a picture for those embeddings; 0 where an expert has the same backbone.")
-    ] = 0.0,
+        float | None, typer.Option(help="Multiply-adds of a picture for embeddings whose backbone no expert has.")
+    ] = None,
     budget: Annotated[
         list[float] | None,
         typer.Option(help="What a cascade may cost on average, in the cheapest expert's cost; may be repeated. Else 1.3, 2, 3."),
@@ -39,7 +42,7 @@ def router(
     from taxakey.cli.ensemble import pair
     from taxakey.errors import BadInput
     from taxakey.frontier.router_page import write_router_report
-    from taxakey.frontier.routers import BUDGETS, Features, compare_routers, expert_costs
+    from taxakey.frontier.routers import BUDGETS, compare_routers, expert_costs, gates_of, training_counts
     from taxakey.prediction.ensemble import require_fair
     from taxakey.prediction.gates import GateOptions
     from taxakey.prediction.members import Member, open_pool
@@ -53,15 +56,11 @@ def router(
     fitted_on, judged_on = ([Member.open(folders[number]) for folders in pairs] for number in (0, 1))
     require_fair(fitted_on, judged_on)
     costs_M = expert_costs(judged_on)
-    cheapest = int(costs_M.argmin())
-    if vectors is not None:
-        features = Features("vectors of a frozen backbone", vectors_cost, vectors=vectors)
-    else:
-        name = judged_on[cheapest].name
-        features = Features(f"what {name} answered", float(costs_M[cheapest]), expert=cheapest)
+    gates = gates_of(judged_on, costs_M, vectors or [], vectors_cost)
+    test = open_pool(judged_on)
     found = compare_routers(
-        (open_pool(fitted_on), fitted_on), (open_pool(judged_on), judged_on), costs_M, features,
-        options=options, budgets=budget or BUDGETS, resamples=resamples, seed=seed,
+        (open_pool(fitted_on), fitted_on), (test, judged_on), costs_M, gates, options=options,
+        budgets=budget or BUDGETS, counts_C=training_counts(judged_on[0], test), resamples=resamples, seed=seed,
     )  # fmt: skip
     page = write_router_report(found, out, f"taxakey router {out.name} {' '.join(Path(m).name for m in members)}")
     print(page.read_text(encoding="utf-8"))

@@ -35,7 +35,7 @@ GAP = ((80, 90), (5, 10))
 
 def third_statistics(species: Labelled, counts_L: NDArray[np.int64]) -> dict[str, Statistic]:
     """Macro top-1 of each third that occurs, by its name."""
-    third_L = _thirds(counts_L)
+    third_L = thirds_of(counts_L)
     return {name: found for number, name in enumerate(THIRDS) if (found := _macro(species, third_L == number)) is not None}
 
 
@@ -95,7 +95,7 @@ def _quantiles(species: Labelled, counts_L: NDArray[np.int64], present_P: NDArra
 
 
 def _third_rows(species: Labelled, counts_L: NDArray[np.int64], found: dict[str, Interval]) -> tuple[Third, ...]:
-    third_L, rows = _thirds(counts_L), []
+    third_L, rows = thirds_of(counts_L), []
     known = species.label_O[species.known_O]
     for number, name in enumerate(THIRDS):
         if name in found:
@@ -106,7 +106,7 @@ def _third_rows(species: Labelled, counts_L: NDArray[np.int64], found: dict[str,
     return tuple(rows)
 
 
-def _thirds(counts_L: NDArray[np.int64]) -> NDArray[np.int64]:
+def thirds_of(counts_L: NDArray[np.int64]) -> NDArray[np.int64]:
     """Third of each species that was trained, whether it occurs here or not; -1 outside the model [L]."""
     third_L = np.full(len(counts_L), -1)
     third_L[counts_L > 0] = quantile_bin_of(counts_L[counts_L > 0], len(THIRDS))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from taxakey.artifacts import write_json, write_text
 from taxakey.evaluation.ensembles import FIGURES
 from taxakey.frontier.routers import RouterReport, Row
+from taxakey.metrics.bins import THIRDS
 from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
 from taxakey.report.tables import escape, points, ranged, table
 
@@ -27,8 +28,8 @@ def to_markdown(found: RouterReport, command: str) -> str:
     """The table of all ways of answering, their differences, and who did the work."""
     parts = [
         "# One answer from several models: who is asked?",
-        f"The gate looks at {escape(found.gate)} and was fitted on validation, {found.gate_epochs} epochs; so were the "
-        f"cascades' thresholds. Judged once on {found.observations:,} test observations; in per cent with "
+        f"A gate looks at {'; another at '.join(map(_stopped, found.gates.items()))}. Gates and cascades' thresholds were fitted "
+        f"on validation. Judged once on {found.observations:,} test observations; in per cent with "
         "95 % bootstrap intervals. Cost: mean multiply-adds of a picture, beside the cheapest expert's.",
         _table(found),
         "\n".join(f"* {name}: {escape(words)}" for name, words in found.cascades.items()),
@@ -36,14 +37,30 @@ def to_markdown(found: RouterReport, command: str) -> str:
         "## Differences",
         "In points, paired. **Bold**: the interval leaves out zero.",
         _differences(found),
+        *_by_third(found),
         "## Who did the work",
         "Mean weight of each expert over the test observations, in per cent.",
         _shares(found),
         f"`{command}`",
     ]
-    if found.gate_epochs == 0:
-        parts.insert(2, "> **Note:** nothing that the gate learned held for held-out validation rows, so it stayed even.")
+    if even := [words for words, epochs in found.gates.items() if epochs == 0]:
+        said = f"nothing that the gate on {escape(', '.join(even))} learned held for held-out validation rows, so it stayed even."
+        parts.insert(2, f"> **Note:** {said}")
     return "\n\n".join(parts) + "\n"
+
+
+def _stopped(gate: tuple[str, int]) -> str:
+    return f"{escape(gate[0])} ({gate[1]} epochs)"
+
+
+def _by_third(found: RouterReport) -> list[str]:
+    """Rows by rarity; nothing where the training pictures weren't at hand."""
+    if not any(row.by_third for row in found.rows):
+        return []
+    thirds = [third for third in THIRDS if third in found.rows[0].by_third]
+    body = [[_label(row, found), *(ranged(row.by_third[third]) for third in thirds)] for row in found.rows]
+    words = "Macro top-1 of the species with the fewest training pictures (tail), of a middle third, and of the most (head)."
+    return ["## By rarity", words, table(["", *thirds], body)]
 
 
 def _table(found: RouterReport) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,12 @@ from taxakey.dataset.reader import Dataset
 from taxakey.dataset.vectors import Vectors
 from taxakey.errors import BadInput
 from taxakey.evaluation.ensembles import judged_figures, labels
+from taxakey.evaluation.rarity import thirds_of
 from taxakey.frontier.measuring import multiply_adds
+from taxakey.metrics.bins import THIRDS
 from taxakey.metrics.intervals import RESAMPLES, Interval
+from taxakey.models.backbones import state_hash
+from taxakey.prediction.ensemble import Answered
 from taxakey.prediction.gates import Gate, GateOptions, answer_features, fit_gate
 from taxakey.prediction.member_weights import by_likelihood
 from taxakey.prediction.members import Member, Pool
@@ -50,18 +53,19 @@ class Row:
     over_mean: Mapping[str, Interval]
     cost: float
     shares: tuple[float, ...]
+    by_third: Mapping[str, Interval]
+    """Macro top-1 of the species with the fewest training pictures, of a middle third and of the most; {}: counts unknown."""
 
 
 @dataclass(frozen=True)
 class RouterReport:
-    """`best_expert`: by validation; `gate_epochs`: after how many epochs held-out validation rows stopped getting better."""
+    """`best_expert`: by validation; `gates`: what each looks at, and after how many epochs held-out validation stopped it."""
 
     experts: tuple[str, ...]
     expert_costs: tuple[float, ...]
     rows: tuple[Row, ...]
     best_expert: str
-    gate: str
-    gate_epochs: int
+    gates: Mapping[str, int]
     cascades: Mapping[str, str]
     """Of each cascade, in words: whom it asks, and when."""
     observations: int
@@ -69,7 +73,10 @@ class RouterReport:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What the gate looks at: a frozen backbone's vectors, or one expert's answers. `cost`: multiply-adds of a picture for it."""
+    """What the gate looks at: a frozen backbone's vectors, else one expert's answers. `cost`: multiply-adds of a picture for it.
+
+    `expert`: the one that answers, or whose backbone gives the vectors; it costs nothing more where the gate then chooses it.
+    """
 
     words: str
     cost: float
@@ -78,9 +85,8 @@ class Features:
 
     def of(self, pool: Pool, members: Sequence[Member]) -> NDArray[np.float32]:
         """[N, F]; of several pictures of an observation the mean."""
-        if self.expert is not None:
-            return np.concatenate([answer_features(portion.p_MBC[self.expert]) for portion in pool.portions()])
-        assert self.vectors is not None
+        if self.vectors is None:
+            return np.concatenate([answer_features(portion.p_MBC[self.expert or 0]) for portion in pool.portions()])
         recipe = members[0].manifest.recipe
         part = Dataset.open(recipe["dataset"]).part(recipe["part"])
         vectors_ID = Vectors(self.vectors).part(part.name, part.image_ids)
@@ -102,56 +108,126 @@ def expert_costs(members: Sequence[Member]) -> NDArray[np.float64]:
     return np.array(costs, dtype=np.float64)
 
 
+def training_counts(member: Member, pool: Pool) -> NDArray[np.int64] | None:
+    """Training pictures [C] of the pool's classes; None where the dataset isn't where it was, or has other classes."""
+    folder = Path(member.manifest.recipe.get("dataset") or "-")
+    if not folder.is_dir():
+        return None
+    dataset = Dataset.open(folder)
+    return dataset.train_counts() if dataset.taxonomy.fingerprint == pool.taxonomy.fingerprint else None
+
+
+def gates_of(
+    members: Sequence[Member], costs_M: NDArray[np.float64], vectors: Sequence[Path], cost: float | None
+) -> list[Features]:
+    """A gate on what the cheapest expert answers, and one on each of these vectors.
+
+    `cost`: of vectors whose backbone no expert has; BadInput where they have none.
+    """
+    cheapest = int(costs_M.argmin())
+    gates = [Features(f"what {members[cheapest].name} answered", float(costs_M[cheapest]), expert=cheapest)]
+    hashes = [state_hash(load_model(member.manifest.recipe["model"]).network.backbone) for member in members] if vectors else []
+    for folder in vectors:
+        own = Vectors(folder).backbone_hash
+        if own in hashes:
+            expert = hashes.index(own)
+            gates.append(Features(f"vectors of {members[expert].name}", float(costs_M[expert]), folder, expert))
+        elif cost is not None:
+            gates.append(Features(f"vectors in {folder.name}", cost, folder))
+        else:
+            raise BadInput(
+                f"{folder}: no expert has the backbone of these vectors, so they cost something; say what (--vectors-cost)"
+            )
+    return gates
+
+
 def compare_routers(
     fitted_on: tuple[Pool, Sequence[Member]],
     judged_on: tuple[Pool, Sequence[Member]],
     costs_M: NDArray[np.float64],
-    features: Features,
+    gates: Sequence[Features],
     *,
     options: GateOptions | None = None,
+    counts_C: NDArray[np.int64] | None = None,
     budgets: Sequence[float] = BUDGETS,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> RouterReport:
-    """Fit gate and cascade on one pool, judge everything on the other.
+    """Fit a gate on each kind of features, and cascades, on one pool; judge everything on the other.
 
-    `budgets`: what a cascade may cost on average, in the cheapest expert's cost; one cascade for each.
+    `budgets`: what a cascade may cost on average, in the cheapest expert's cost; one cascade for each. `counts_C`: training
+    pictures of the pool's classes, for figures by rarity.
     """
+    if len({features.words for features in gates}) < len(gates) or not gates:
+        raise BadInput("each gate looks at something of its own, and at least one is needed; name each set of vectors once")
     pool, members = fitted_on
     known_N = np.flatnonzero(pool.true_O >= 0)
     true_p_MN = true_probabilities(pool)
-    gate = fit_gate(features.of(pool, members)[known_N], true_p_MN[:, known_N], options or GateOptions())
+    fitted = [
+        fit_gate(features.of(pool, members)[known_N], true_p_MN[:, known_N], options or GateOptions()) for features in gates
+    ]
     cascades = {f"cascade, at most {b:g} × the cheapest": fit_cascade(pool, costs_M, b * costs_M.min()) for b in budgets}
     best = int(np.log(np.maximum(true_p_MN[:, known_N], 1e-12)).mean(axis=1).argmax())
     likely_M = by_likelihood(true_p_MN[:, known_N])
     test, of_test = replace(judged_on[0], names=pool.names), judged_on[1]  # whatever their folders are called
-    routed = _answers(test, costs_M, gate, features, features.of(test, of_test), likely_M)
+    routed = _ungated(test, costs_M, likely_M)
+    for gate, features in zip(fitted, gates, strict=True):
+        which = f" ({features.words})" if len(gates) > 1 else ""
+        shares_NM = gate.shares(features.of(test, of_test))
+        routed |= {f"{name}{which}": found for name, found in _gated(test, costs_M, gate, features, shares_NM).items()}
     for name, cascade in cascades.items():
         first_p_N = first_probabilities(test, cascade.first)
         routed[name] = route(test, cascade.weights(first_p_N, len(costs_M)), costs_M)
     answers, others = {name: found.answers for name, found in routed.items()}, (test.names[best], MEAN)
     figures = judged_figures(answers, labels(test), others, resamples=resamples, seed=seed)
-    rows = tuple(_row(name, figures[name], found) for name, found in routed.items())
+    by_third = _by_third(answers, labels(test), counts_C, resamples=resamples, seed=seed)
+    rows = tuple(_row(name, figures[name], found, by_third[name]) for name, found in routed.items())
     in_words = {name: _in_words(cascade, pool) for name, cascade in cascades.items()}
     experts = tuple(costs_M.tolist())
-    return RouterReport(pool.names, experts, rows, pool.names[best], features.words, gate.epochs, in_words, len(test))
+    stopped = {features.words: gate.epochs for gate, features in zip(fitted, gates, strict=True)}
+    return RouterReport(pool.names, experts, rows, pool.names[best], stopped, in_words, len(test))
 
 
-def _row(name: str, figures: Sequence[dict[str, Interval]], found: Routed) -> Row:
+def _row(name: str, figures: Sequence[dict[str, Interval]], found: Routed, by_third: Mapping[str, Interval]) -> Row:
     own, over_best, over_mean = figures
-    return Row(name, own, over_best, over_mean, found.cost, tuple(found.shares_M.tolist()))
+    return Row(name, own, over_best, over_mean, found.cost, tuple(found.shares_M.tolist()), by_third)
+
+
+def _by_third(
+    answers: Mapping[str, Answered], label_O: NDArray[np.int64], counts_C: NDArray[np.int64] | None, *, resamples: int, seed: int
+) -> dict[str, dict[str, Interval]]:
+    """Macro top-1 by name and third of the species."""
+    found: dict[str, dict[str, Interval]] = {name: {} for name in answers}
+    third_C = np.zeros(0, dtype=np.int64) if counts_C is None else thirds_of(counts_C)
+    for number, third in enumerate(THIRDS):
+        inside_O = np.isin(label_O, np.flatnonzero(third_C == number))
+        if inside_O.any():
+            figures = judged_figures(answers, np.where(inside_O, label_O, -1), (), resamples=resamples, seed=seed)
+            for name, (own,) in figures.items():
+                found[name][third] = own["macro_top_1"]
+    return found
 
 
 def _in_words(cascade: Cascade, pool: Pool) -> str:
     return f"{pool.names[cascade.first]}; below {cascade.threshold:.3f} {pool.names[cascade.second]} too"
 
 
-def _answers(
-    test: Pool, costs_M: NDArray[np.float64], gate: Gate, features: Features, features_NF: NDArray[np.float32], likely_M: Any
-) -> dict[str, Routed]:
+def _ungated(test: Pool, costs_M: NDArray[np.float64], likely_M: NDArray[np.float64]) -> dict[str, Routed]:
+    """Single experts, means, and the controls: chance and the oracle."""
     rows, experts = len(test), len(costs_M)
-    shares_NM = gate.shares(features_NF)
-    free = features.expert is not None  # the gate looks at an expert that is run in any case
+    found = {name: route(test, np.tile(np.eye(experts)[m], (rows, 1)), costs_M) for m, name in enumerate(test.names)}
+    found[MEAN] = route(test, uniform(rows, experts), costs_M)
+    found["weighted mean"] = route(test, np.tile(likely_M, (rows, 1)), costs_M)
+    found["one by hash (control)"] = route(test, hashed(test.ids, experts), costs_M)
+    found["oracle (bound)"] = route(test, oracle(true_probabilities(test)), costs_M)
+    return found
+
+
+def _gated(
+    test: Pool, costs_M: NDArray[np.float64], gate: Gate, features: Features, shares_NM: NDArray[np.float64]
+) -> dict[str, Routed]:
+    experts = len(costs_M)
+    free = features.expert is not None  # the gate looks at an expert that has run in any case
     extra = gate.multiply_adds + features.cost
 
     def routed(weights_NM: NDArray[np.floating]) -> Routed:
@@ -162,12 +238,7 @@ def _answers(
         paid_M[features.expert] = 0  # in `extra`
         return route(test, weights_NM, paid_M, extra)
 
-    found = {name: route(test, np.tile(np.eye(experts)[m], (rows, 1)), costs_M) for m, name in enumerate(test.names)}
-    found[MEAN] = route(test, uniform(rows, experts), costs_M)
-    found["weighted mean"] = route(test, np.tile(likely_M, (rows, 1)), costs_M)
-    found["router, all experts"] = routed(shares_NM)
+    found = {"router, all experts": routed(shares_NM)}
     for k in range(1, min(2, experts - 1) + 1):
         found[f"router, top {k}"] = routed(sparse(shares_NM, k))
-    found["one by hash (control)"] = route(test, hashed(test.ids, experts), costs_M)
-    found["oracle (bound)"] = route(test, oracle(true_probabilities(test)), costs_M)
     return found

@@ -34,8 +34,9 @@ def import_submission(
     """Write a table of probabilities, packed by gzip or not, as a predictions artifact, each id an image and an observation.
 
     `classes`: a folder with a taxonomy.parquet (a dataset, a model, predictions), whose classes are the columns, in any order;
-    capitals, underscores for spaces and x for × don't matter. `renamed`: column -> class, where a column is called otherwise. Rows are made to sum to 1 exactly. Raises BadInput where columns are
-    missing or unknown, an id stands twice, or anything isn't a probability.
+    capitals, underscores for spaces and x for × don't matter. `renamed`: column -> class, where a column is called otherwise.
+    Rows are made to sum to 1 exactly. Raises BadInput where columns are missing or unknown, an id stands twice, or anything
+    isn't a probability.
     """
     file, out = Path(file), Path(out)
     taxonomy = Taxonomy.read(Path(classes) / "taxonomy.parquet")
@@ -131,5 +132,6 @@ def _check(file: Path, ids: list[str], p_OC: NDArray[np.float64], columns: list[
     off = np.flatnonzero(np.abs(sum_O - 1) > SUM_TOLERANCE)
     if len(off):
         raise BadInput(
-            f"{file}: {len(off):,} rows don't sum to 1 (first: id {ids[off[0]]}, {sum_O[off[0]]:.4g}); give probabilities of all classes"
+            f"{file}: {len(off):,} rows don't sum to 1 (first: id {ids[off[0]]}, {sum_O[off[0]]:.4g}); give probabilities of "
+            "all classes"
         )

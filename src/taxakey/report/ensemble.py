@@ -36,7 +36,7 @@ def write_ensemble_report(found: EnsembleReport, out: Path | str, command: str) 
 def write_disagreement(
     first: Mapping[str, NDArray[np.int64]], rule: str, out: Path | str, command: str, notes: Sequence[str] = ()
 ) -> Path:
-    """Write `ensemble.md` of members that nothing was fitted on. `first`: first answers [O] by name, the mixture's under `rule`."""
+    """Write `ensemble.md` of members for whom nothing was fitted. `first`: first answers [O] by name, the mixture's by `rule`."""
     out, names = Path(out), [name for name in first if name != rule]
     differ_MM = disagreement(np.stack([first[name] for name in (*names, rule)]))
     rows = len(first[rule])
