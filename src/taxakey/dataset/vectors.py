@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from taxakey.artifacts import Manifest, open_atomically, read_manifest
+from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadInput
 
 
@@ -47,6 +48,10 @@ class Vectors:
     def backbone_hash(self) -> str:
         """Hash of the weights that computed the vectors (`models.backbones.state_hash`)."""
         return self.manifest.recipe["backbone_hash"]
+
+    def come_from(self, backbone_hash: str, preprocess: Preprocess) -> bool:
+        """Whether these weights computed them, from pictures prepared like this: at 160 px they say other things than at 224."""
+        return self.backbone_hash == backbone_hash and Preprocess.from_config(self.manifest.recipe["preprocess"]) == preprocess
 
     def part(self, name: str, image_ids: Sequence[str]) -> NDArray[np.float32]:
         """Vectors [N, D] of these pictures of a part, all of it or some; BadInput unless each of them is stored.

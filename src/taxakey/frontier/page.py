@@ -90,8 +90,9 @@ def _csv(points: Sequence[Point]) -> str:
 def _plot(points: Sequence[Point], figure: str, path: Path) -> None:
     with rc_context(STYLE):
         drawn = Figure(figsize=(13, 4.6), facecolor="white", layout="constrained")
-        panels = drawn.subplots(1, len(_PLOTTED), sharey=True)
-        for cost, axes in zip(_PLOTTED, panels, strict=True):
+        plotted = [cost for cost in _PLOTTED if any(point.costs.get(cost) is not None for point in points)] or [_PLOTTED[0]]
+        panels = drawn.subplots(1, len(plotted), sharey=True, squeeze=False)[0]
+        for cost, axes in zip(plotted, panels, strict=True):
             known = [point for point in points if point.costs.get(cost) is not None]
             front = non_dominated(known, figure, cost)
             for point in known:

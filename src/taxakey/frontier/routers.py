@@ -126,11 +126,12 @@ def gates_of(
     """
     cheapest = int(costs_M.argmin())
     gates = [Features(f"what {members[cheapest].name} answered", float(costs_M[cheapest]), expert=cheapest)]
-    hashes = [state_hash(load_model(member.manifest.recipe["model"]).network.backbone) for member in members] if vectors else []
+    models = [load_model(member.manifest.recipe["model"]) for member in members] if vectors else []
+    backbones = [(state_hash(model.network.backbone), model.preprocess) for model in models]
     for folder in vectors:
-        own = Vectors(folder).backbone_hash
-        if own in hashes:
-            expert = hashes.index(own)
+        stored = Vectors(folder)
+        expert = next((number for number, backbone in enumerate(backbones) if stored.come_from(*backbone)), None)
+        if expert is not None:
             gates.append(Features(f"vectors of {members[expert].name}", float(costs_M[expert]), folder, expert))
         elif cost is not None:
             gates.append(Features(f"vectors in {folder.name}", cost, folder))

@@ -83,9 +83,10 @@ def raw_scores(model: Model, rows: Part, embeddings_folder: Path | str | None, d
         preprocess = model.preprocess
         return features(model.network, rows, range(len(rows)), preprocess, metadata_NM=told_IM, device=device)
     vectors = Vectors(embeddings_folder)
-    if vectors.backbone_hash != state_hash(model.network.backbone):
+    if not vectors.come_from(state_hash(model.network.backbone), model.preprocess):
         raise BadInput(
-            f"{embeddings_folder}: its vectors come from another backbone than the model in {model.folder}; leave them out"
+            f"{embeddings_folder}: its vectors come from another backbone, or pictures of another size, than those of the "
+            f"model in {model.folder}; leave them out"
         )
     stored_ID = torch.from_numpy(vectors.part(rows.name, rows.image_ids)).to(device)
     with torch.inference_mode():

@@ -95,10 +95,10 @@ class Namer:
             return None
         vectors = Vectors(self.embeddings_folder)
         for model in self.models:
-            if vectors.backbone_hash != state_hash(model.network.backbone):
+            if not vectors.come_from(state_hash(model.network.backbone), model.preprocess):
                 raise BadInput(
-                    f"{self.embeddings_folder}: its vectors come from another backbone than the model in {model.folder}; "
-                    "leave them out"
+                    f"{self.embeddings_folder}: its vectors come from another backbone, or pictures of another size, than those "
+                    f"of the model in {model.folder}; leave them out"
                 )
         return vectors.part(rows.name, rows.image_ids)
 

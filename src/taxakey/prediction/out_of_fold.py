@@ -89,8 +89,11 @@ def _own_vectors(model: Model, folder: Path | str | None, rows: Part) -> NDArray
     if folder is None:
         return None
     vectors = Vectors(folder)
-    if vectors.backbone_hash != state_hash(model.network.backbone):
-        raise BadInput(f"{folder}: its vectors come from another backbone than the model in {model.folder}; leave them out")
+    if not vectors.come_from(state_hash(model.network.backbone), model.preprocess):
+        raise BadInput(
+            f"{folder}: its vectors come from another backbone, or pictures of another size, than those of the model in "
+            f"{model.folder}; leave them out"
+        )
     return vectors.part(rows.name, rows.image_ids)
 
 

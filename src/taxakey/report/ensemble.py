@@ -81,6 +81,8 @@ def to_markdown(found: EnsembleReport, command: str) -> str:
         "answers can be better. Above the diagonal the share that two members name differently, below it the share that both "
         "name wrongly, on it a member's own errors; in per cent.",
         _pairs(found),
+        "Correlation of being right (φ): 1 where two are right and wrong together, 0 where one says nothing of the other.",
+        _correlations(found),
         "## How this was made",
         f"`{command}`",
     ]
@@ -131,6 +133,15 @@ def _pairs(found: EnsembleReport) -> str:
         values = [diversity.disagreement[m][n] if n > m else diversity.double_fault[m][n] for n in range(len(diversity.names))]
         body.append([f"{m + 1} {escape(name)}", *(f"{100 * value:.1f}" for value in values)])
     return table(["", *(str(m + 1) for m in range(len(diversity.names)))], body)
+
+
+def _correlations(found: EnsembleReport) -> str:
+    names, rows = found.diversity.names, found.diversity.error_correlation
+    body = [
+        [f"{m + 1} {escape(name)}", *("" if n >= m or value is None else f"{value:.2f}" for n, value in enumerate(rows[m]))]
+        for m, name in enumerate(names)
+    ]
+    return table(["", *(str(m + 1) for m in range(len(names)))], body)
 
 
 def _label(row: Judged, found: EnsembleReport) -> str:
