@@ -33,7 +33,7 @@ def to_markdown(found: RouterReport, command: str) -> str:
         "95 % bootstrap intervals. Cost: mean multiply-adds of a picture, beside the cheapest expert's.",
         _table(found),
         "\n".join(f"* {name}: {escape(words)}" for name, words in found.cascades.items()),
-        "![accuracy against cost](router.png)",
+        "![accuracy against cost, one point a row of the table](router.png)",
         "## Differences",
         "In points, paired. **Bold**: the interval leaves out zero.",
         _differences(found),
@@ -67,12 +67,12 @@ def _table(found: RouterReport) -> str:
     cheapest = min(found.expert_costs)
     body = [
         [
-            _label(row, found),
+            f"{number} {_label(row, found)}",
             *(ranged(row.figures[name]) for name in FIGURES),
             f"{row.cost / 1e6:,.0f} M",
             f"{row.cost / cheapest:.2f}",
         ]
-        for row in found.rows
+        for number, row in enumerate(found.rows, 1)
     ]
     return table(["", *FIGURES.values(), "multiply-adds", "× the cheapest"], body)
 
@@ -101,13 +101,13 @@ def _plot(found: RouterReport, path: Path) -> None:
     with rc_context(STYLE):
         figure = Figure(figsize=(9, 5), facecolor="white", layout="constrained")
         axes = figure.subplots()
-        for row in found.rows:
+        for number, row in enumerate(found.rows, 1):  # the table says whose they are; names would lie on each other
             of, x = row.figures["macro_top_1"], row.cost / 1e6
             single, routed = row.name in found.experts, row.name.startswith(("router", "cascade"))
             colour = GREY if single else GREEN if routed else BLUE
             axes.plot([x, x], [100 * of.low, 100 * of.high], color=colour, linewidth=1, alpha=0.6)
             axes.plot(x, 100 * of.value, "D" if routed else "o", color=colour, markersize=5)
-            axes.annotate(row.name, (x, 100 * of.value), xytext=(5, 4), textcoords="offset points", fontsize=7)
+            axes.annotate(str(number), (x, 100 * of.value), xytext=(5, 4), textcoords="offset points", fontsize=8)
         axes.set_xscale("log")
         axes.set_xlabel("multiply-adds of a picture, millions")
         axes.set_ylabel(f"{FIGURES['macro_top_1']}, %")

@@ -105,7 +105,7 @@ def by_rank(p_MBC: Floats, weights_RM: Weights, nest: Nest) -> Floats:
         genus_GB = genus_GB + weight_R[1] * _given(own_GB, own_FB, family_G)
         species_CB = species_CB + weight_R[2] * _given(own_CB, own_GB, genus_C)
     mixed_CB = species_CB * (genus_GB * family_FB[family_G])[genus_C]
-    return np.ascontiguousarray((mixed_CB / mixed_CB.sum(axis=0)).T)
+    return np.ascontiguousarray((mixed_CB / mixed_CB.sum(axis=0)).T, dtype=np.float32)
 
 
 def _belonging(parent_K: NDArray[np.int64]) -> csr_array:

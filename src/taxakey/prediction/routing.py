@@ -112,25 +112,25 @@ def first_probabilities(pool: Pool, expert: int) -> Floats:
 
 
 def fit_cascade(pool: Pool, costs_M: Floats, budget: float, *, steps: int = 100) -> Cascade:
-    """The cascade from the cheapest expert with the largest validation likelihood at a mean cost of at most `budget`.
+    """The cascade with the largest validation likelihood at a mean cost of at most `budget`.
 
-    Every other expert is tried as the second one, and quantiles of the first answer's probability as thresholds. Raises BadInput
-    where not even the cheapest expert alone keeps to the budget.
+    Every pair of experts is tried, and quantiles of the first answer's probability as thresholds; 0: the first one alone. Raises
+    BadInput where not even the cheapest expert alone keeps to the budget.
     """
-    costs_M = np.asarray(costs_M, dtype=np.float64)
-    first = int(costs_M.argmin())
-    if costs_M[first] > budget * (1 + 1e-9):
-        raise BadInput(f"a budget of {budget:.3g}, where the cheapest expert alone costs {costs_M[first]:.3g}")
-    known_N = pool.true_O >= 0
-    true_p_MN, first_p_N = true_probabilities(pool), first_probabilities(pool, first)
-    tried = np.concatenate([[0.0], np.quantile(first_p_N, np.linspace(0, 1, steps)), [1.01]])
+    costs_M, most = np.asarray(costs_M, dtype=np.float64), budget * (1 + 1e-9)
+    if costs_M.min() > most:
+        raise BadInput(f"a budget of {budget:.3g}, where the cheapest expert alone costs {costs_M.min():.3g}")
+    known_N, true_p_MN = pool.true_O >= 0, true_probabilities(pool)
     found = []
-    for second in set(range(len(costs_M))) - {first}:
-        both_N = (true_p_MN[first] + true_p_MN[second]) / 2
-        for threshold in tried:
-            going_N = first_p_N < threshold
-            if costs_M[first] + going_N.mean() * costs_M[second] <= budget * (1 + 1e-9):
-                p_N = np.where(going_N, both_N, true_p_MN[first])[known_N]
-                found.append((float(-np.log(np.maximum(p_N, 1e-12)).mean()), float(threshold), second))
-    _, threshold, second = min(found)
+    for first in np.flatnonzero(costs_M <= most).tolist():
+        first_p_N = first_probabilities(pool, first)
+        tried = np.concatenate([[0.0], np.quantile(first_p_N, np.linspace(0, 1, steps)), [1.01]])
+        for second in set(range(len(costs_M))) - {first}:
+            both_N = (true_p_MN[first] + true_p_MN[second]) / 2
+            for threshold in tried:
+                going_N = first_p_N < threshold
+                if costs_M[first] + going_N.mean() * costs_M[second] <= most:
+                    p_N = np.where(going_N, both_N, true_p_MN[first])[known_N]
+                    found.append((float(-np.log(np.maximum(p_N, 1e-12)).mean()), first, float(threshold), second))
+    _, first, threshold, second = min(found)
     return Cascade(first, second, threshold)
