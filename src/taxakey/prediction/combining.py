@@ -121,4 +121,4 @@ def _given(child_KB: Floats, whole_PB: Floats, parent_K: NDArray[np.int64]) -> F
     if nothing_PB.any():
         alike_K = (1 / np.bincount(parent_K)).astype(np.float32)[parent_K]
         given_KB = np.where(nothing_PB[parent_K], alike_K[:, None], given_KB)
-    return given_KB
+    return np.asarray(given_KB, dtype=np.float32)
