@@ -28,6 +28,7 @@ from taxakey.cli.frontier import frontier
 from taxakey.cli.fuse import fuse
 from taxakey.cli.identify import identify
 from taxakey.cli.import_model import import_model
+from taxakey.cli.import_predictions import import_predictions
 from taxakey.cli.inspect import inspect
 from taxakey.cli.journey import journey
 from taxakey.cli.map import embedding_map
@@ -74,7 +75,7 @@ app.command("compile")(compile_dataset)
 app.command("map")(embedding_map)
 for _command in (
     *(journey, sample, records, names, drift, select, split, fetch, inspect, build, audit, explore, publish),
-    *(embed, size, train, folds, tune, add_species, import_model, calibrate, predict, fuse, rescore),
+    *(embed, size, train, folds, tune, add_species, import_model, calibrate, predict, import_predictions, fuse, rescore),
     *(evaluate, compare, suspects, shortcuts, ensemble, router, frontier, study, identify, export, serve),
 ):
     app.command()(_command)

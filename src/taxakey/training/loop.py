@@ -175,7 +175,7 @@ def _prepare(
     inputs = {"dataset": artifacts.hash_of(dataset_folder)}
     vectors = None
     if recipe.train == "head":
-        vectors = _matching_vectors(embeddings_folder, recipe, state_hash(backbone))
+        vectors = _matching_vectors(embeddings_folder, recipe, state_hash(backbone), Preprocess.from_config(config))
         inputs["embeddings"] = artifacts.hash_of(vectors.folder)
     make_ready(backbone, recipe.tuning, config["input_size"])
     encoder = None if recipe.metadata is None else MetadataEncoder.fit(recipe.metadata, dataset.part("train").table)
@@ -215,7 +215,7 @@ def _fraction_note(recipe: Recipe, dataset: Dataset) -> str:
     )
 
 
-def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: str) -> Vectors:
+def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: str, preprocess: Preprocess) -> Vectors:
     if folder is None:
         raise BadInput(f"the recipe {recipe.name!r} trains a head on embeddings: run `taxakey embed` first and name its folder")
     vectors = Vectors(folder)
@@ -223,6 +223,11 @@ def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: 
         raise BadInput(
             f"{folder}: its vectors were computed by other weights ({vectors.backbone_hash}) than the recipe's backbone "
             f"{recipe.backbone.name} has ({backbone_hash}); run `taxakey embed` with this recipe"
+        )
+    if not vectors.come_from(backbone_hash, preprocess):
+        raise BadInput(
+            f"{folder}: its vectors are of pictures prepared otherwise (their size, say) than this recipe wants them; "
+            "run `taxakey embed` with this recipe"
         )
     return vectors
 
