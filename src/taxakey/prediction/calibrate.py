@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from taxakey.artifacts import hash_of, write_text
 from taxakey.calibration import Calibration, Decisions, Method
 from taxakey.calibration.decisions import FILE
+from taxakey.calibration.likeness import learn_likeness
 from taxakey.calibration.validation import DecisionOptions, learn_from_validation
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import Vectors
@@ -56,8 +57,12 @@ def calibrate(
     dataset.taxonomy.require_same(model.taxonomy.fingerprint, mine=dataset.folder, theirs=model.folder)
     rows = dataset.part(part)
     scores_IC = raw_scores(model, rows, embeddings_folder, device)
+    train = dataset.part("train")
+    likeness = learn_likeness(
+        lambda some: raw_scores(model, train.only(some), embeddings_folder, device), train.class_index, model.taxonomy
+    )
     calibration, decisions = learn_from_validation(
-        scores_IC, rows.observation_ids, rows.truth(), model.taxonomy, method=method, options=options
+        scores_IC, rows.observation_ids, rows.truth(), model.taxonomy, method=method, options=options, likeness=likeness
     )
     calibration = replace(calibration, measured={**calibration.measured, **_facts(model, dataset, part)})
     calibration.write(model.folder / "calibration.json")

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from taxakey.artifacts import hash_of, kind_of, read_json, read_manifest
 from taxakey.calibration import Calibration, Decisions
+from taxakey.calibration.validation import raw_signs
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadImage, BadInput, MissingArtifact, TaxonomyMismatch, needs_extra
 from taxakey.metadata.encoder import FILE as METADATA_FILE
@@ -189,8 +189,11 @@ class Identifier:
         told = told or self.tell({})
         scores_BC = self._scores(pixels_B3HW, [told] * len(pixels_B3HW))
         answer_C = told.answer(self._scaling.probabilities(scores_BC))
-        energy_1 = logsumexp(scores_BC, axis=1).mean(keepdims=True)
-        return self._answers.from_probabilities(answer_C[None], top, [len(pixels_B3HW)], energy_1)[0]
+        raw_12 = self._raw_signs(scores_BC).mean(axis=0, keepdims=True)
+        return self._answers.from_probabilities(answer_C[None], top, [len(pixels_B3HW)], raw_12)[0]
+
+    def _raw_signs(self, scores_BC: NDArray[np.float32]) -> NDArray[np.float64]:
+        return raw_signs(scores_BC, self.taxonomy, self.decisions.likeness if self.decisions else None)
 
     def tell(self, known: Known) -> Told:
         """What is known of one specimen, for the network and for the fusion. Raises BadInput for bad values."""
@@ -241,9 +244,9 @@ class Identifier:
         if not batch:
             return
         scores_BC = self._scores(np.stack([pixels for _, pixels in batch]), [pending.told for pending, _ in batch])
-        energy_B = logsumexp(scores_BC, axis=1)
-        for (pending, _), probabilities_C, energy in zip(batch, self._scaling.probabilities(scores_BC), energy_B, strict=True):
-            pending.add(probabilities_C, float(energy))
+        raw_B2 = self._raw_signs(scores_BC)
+        for (pending, _), probabilities_C, raw_2 in zip(batch, self._scaling.probabilities(scores_BC), raw_B2, strict=True):
+            pending.add(probabilities_C, raw_2)
         batch.clear()
 
     def _finished(self, waiting: deque[_Pending], top: int) -> Iterator[tuple[Specimen, Answer | BadImage]]:
@@ -254,8 +257,8 @@ class Identifier:
         answers: Iterator[Answer] = iter(())
         if good:
             answers_SC = np.stack([pending.answer() for pending in good])
-            energy_S = np.array([pending.energy / len(pending.sources) for pending in good])
-            answers = iter(self._answers.from_probabilities(answers_SC, top, [len(p.sources) for p in good], energy_S))
+            raw_S2 = np.stack([pending.raw_2 / len(pending.sources) for pending in good])
+            answers = iter(self._answers.from_probabilities(answers_SC, top, [len(p.sources) for p in good], raw_S2))
         for pending in done:
             yield pending.item, pending.error or next(answers)
 
@@ -270,11 +273,11 @@ class _Pending:
             raise BadInput("a specimen has no photograph; leave its empty list out")
         self.left = len(self.sources)
         self.error: BadImage | None = None
-        self.energy = 0.0
+        self.raw_2 = np.zeros(2)
         self._gathered = told.gather()
 
-    def add(self, probabilities_C: NDArray[np.float64], energy: float) -> None:
-        self.energy += energy
+    def add(self, probabilities_C: NDArray[np.float64], raw_2: NDArray[np.float64]) -> None:
+        self.raw_2 = self.raw_2 + raw_2
         self._gathered.add(probabilities_C)
         self.left -= 1
 

@@ -24,6 +24,7 @@ from taxakey import artifacts, progress
 from taxakey.calibration.decisions import FILE as DECISIONS_FILE
 from taxakey.calibration.decisions import Decisions
 from taxakey.calibration.stored import Calibration
+from taxakey.calibration.likeness import learn_likeness
 from taxakey.calibration.validation import learn_from_validation
 from taxakey.cpu_memory import keep_freed_memory
 from taxakey.dataset.contact_sheet import write_contact_sheet
@@ -343,12 +344,16 @@ def _calibrate(run: _Run, network: Network, device: str) -> tuple[Calibration, D
     part = run.dataset.part("validation")
     if not (part.class_index >= 0).any():
         return None, None
-    return learn_from_validation(_scores(run, network, device), part.observation_ids, part.truth(), run.dataset.taxonomy)
+    train = run.dataset.part("train")
+    likeness = learn_likeness(
+        lambda some: _scores(run, network, device, train.only(some)), train.class_index, run.dataset.taxonomy
+    )
+    scores_IC = _scores(run, network, device, part)
+    return learn_from_validation(scores_IC, part.observation_ids, part.truth(), run.dataset.taxonomy, likeness=likeness)
 
 
-def _scores(run: _Run, network: Network, device: str) -> NDArray[np.float32]:
-    """Raw scores [I, C] of the validation pictures."""
-    part = run.dataset.part("validation")
+def _scores(run: _Run, network: Network, device: str, part: Part) -> NDArray[np.float32]:
+    """Raw scores [I, C] of pictures."""
     told_NM = run.metadata(part)
     if run.vectors is not None:
         head: nn.Module = network.head.cpu()
