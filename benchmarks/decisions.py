@@ -177,7 +177,7 @@ def _mean(values_O: NDArray[Any]) -> Any:
 
 
 def no_organism(model: Model, dataset: Dataset, vectors: Path, pictures: dict[str, list[Any]]) -> dict[str, Any]:
-    """AUROC and FPR at 95 % TPR of each sureness for each kind of stranger; how many the rule flags, and a rule on each sureness."""
+    """AUROC and FPR at 95 % TPR of each sureness for each kind of stranger, and how many a rule on it flags."""
     validation, test = dataset.part("validation"), dataset.part("test")
     likeness = _likeness(model, dataset, vectors)
     assert likeness is not None
@@ -201,7 +201,9 @@ def no_organism(model: Model, dataset: Dataset, vectors: Path, pictures: dict[st
         for kind in SURENESSES:
             values_O = sure(kind, np.concatenate([own, scores]))
             flagged = _interval(values_O[~known_O] < least[kind])
-            found[name][kind] = f"flagged {flagged}, AUROC {auroc(values_O, known_O):.3f}, FPR95 {fpr_at_tpr(values_O, known_O):.3f}"
+            found[name][kind] = (
+                f"flagged {flagged}, AUROC {auroc(values_O, known_O):.3f}, FPR95 {fpr_at_tpr(values_O, known_O):.3f}"
+            )
     return found
 
 

@@ -89,7 +89,8 @@ class Decisions:
     `by_taxon`: thresholds of single taxa, by rank and name. `coverage`: of the sets of species, which hold every species of
     `set_threshold` or more, or of its own where `set_by_species` names them (class-conditional; one that isn't named is in every
     set). `unknown`: None where validation held no species outside the model; `organism`: what is kept are organisms.
-    `likeness`: to the training pictures; None where there were too few.
+    `likeness`: to the training pictures; None where there were too few. `train_images`: how many of them each class has, against
+    which shares told later are corrected (`told_shares`); empty for decisions of before.
     """
 
     taxonomy: str
@@ -105,6 +106,7 @@ class Decisions:
     unknown: Rejection | None = None
     organism: Rejection | None = None
     likeness: Likeness | None = None
+    train_images: tuple[int, ...] = ()
     measured: Mapping[str, Any] = field(default_factory=dict)
     """`sets`: `covered` and `mean_size` on validation, `observations` of known species."""
 
@@ -175,8 +177,9 @@ class Decisions:
 
     def _content(self) -> dict[str, Any]:
         content = {**asdict(self), "format": _FORMAT}
-        if self.likeness is None:  # as it was before there was one: fingerprints stay
-            del content["likeness"]
+        for name in ("likeness", "train_images"):
+            if not content[name]:  # as it was before there were any: fingerprints stay
+                del content[name]
         for rule in content["roll_up"].values():
             del rule["by_taxon"]  # names stand for its places, in the field of that name
         for name in ("unknown", "organism"):
@@ -209,6 +212,7 @@ class Decisions:
                 unknown=_rejection(content["unknown"]),
                 organism=_rejection(content["organism"]),
                 likeness=None if content.get("likeness") is None else Likeness(**content["likeness"]),
+                train_images=tuple(map(int, content.get("train_images", ()))),
                 measured=dict(content["measured"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -81,7 +81,9 @@ def taxon_means(scores_IC: NDArray[np.floating], taxonomy: Taxonomy, rank: str) 
     return np.asarray(taxonomy.sum_over(rank, scores_IC)) / np.bincount(codes_C[codes_C >= 0])
 
 
-def learn_likeness(score: Callable[[NDArray[np.int64]], NDArray[np.floating]], class_I: Integers, taxonomy: Taxonomy) -> Likeness | None:
+def learn_likeness(
+    score: Callable[[NDArray[np.int64]], NDArray[np.floating]], class_I: Integers, taxonomy: Taxonomy
+) -> Likeness | None:
     """From training pictures, at most MOST_IMAGES of them, even over the classes; `score` gives raw scores of some rows [·, C].
 
     None where there are too few pictures for any rank (beyond one a taxon fewer than taxa, or than 30), or a score isn't finite.

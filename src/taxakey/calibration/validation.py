@@ -64,7 +64,8 @@ def learn_from_validation(
 ) -> tuple[Calibration, Decisions]:
     """Both, from the raw scores of validation's images; `truth_I`: of each image, equal within an observation.
 
-    `likeness`: learnt from the training pictures (`likeness.learn_likeness`), for pictures of no organism. Raises BadInput where no observation belongs to a class of the model.
+    `likeness`: learnt from the training pictures (`likeness.learn_likeness`), for pictures of no organism. Raises BadInput where
+    no observation belongs to a class of the model.
     """
     _, first_O, observation_I = np.unique(np.array(observation_ids), return_index=True, return_inverse=True)
     truth = Truth(*([names[image] for image in first_O] for names in (truth_I.species, truth_I.genus, truth_I.family)))

@@ -64,6 +64,7 @@ def calibrate(
     calibration, decisions = learn_from_validation(
         scores_IC, rows.observation_ids, rows.truth(), model.taxonomy, method=method, options=options, likeness=likeness
     )
+    decisions = replace(decisions, train_images=tuple(dataset.train_counts().tolist()))
     calibration = replace(calibration, measured={**calibration.measured, **_facts(model, dataset, part)})
     calibration.write(model.folder / "calibration.json")
     decisions.write(model.folder / FILE)  # a kill in between leaves decisions of the old one, and loading says so

@@ -67,6 +67,8 @@ class Answer:
     """The species that alone were considered, if not all; probabilities then sum to 1 over these."""
     inside: float | None = None
     """Of a restricted answer, how much of the probability lay on the species considered: little means that it is another."""
+    shares: str | None = None
+    """For which shares of species probabilities are corrected, in a sentence; None: they are those of training."""
 
 
 def describe_threshold(calibration: Calibration | None) -> str:
@@ -93,12 +95,13 @@ class Answers:
         *,
         decider: Decider | None = None,
         restriction: Restriction | None = None,
+        shares: str | None = None,
     ) -> None:
         """`decider`: bound to the restriction's taxonomy where there is one."""
         self.taxonomy = restriction.taxonomy if restriction else taxonomy
         self.calibrated = calibration is not None
         self.unsure_below = UNSURE_BELOW_UNMEASURED if calibration is None else calibration.unsure_below
-        self._decider, self._restriction = decider, restriction
+        self._decider, self._restriction, self._shares = decider, restriction, shares
         self._poisonous_C = self.taxonomy.poisonous()
 
     def from_probabilities(
@@ -132,6 +135,7 @@ class Answers:
                 decision=decisions[s],
                 restriction=self._restriction,
                 inside=None if inside_S is None else float(inside_S[s]),
+                shares=self._shares,
             )
             for s in range(len(probabilities_SC))
         ]

@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from taxakey.artifacts import hash_of, kind_of, read_json, read_manifest
 from taxakey.calibration import Calibration, Decisions
+from taxakey.calibration.decisions import calibration_mark
+from taxakey.calibration.told_shares import ESTIMATE, require_room, shares_meaning, told_shares
 from taxakey.calibration.validation import raw_signs
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadImage, BadInput, MissingArtifact, TaxonomyMismatch, needs_extra
@@ -69,6 +71,8 @@ class Identifier:
         self.metadata = metadata
         self.decisions = decisions
         self.restriction: Restriction | None = None
+        self.shares: str | None = None
+        """What probabilities are corrected for, in a sentence for people."""
         self.asked = Deciding()
         self._answers = self._make_answers()
         self.teller = Teller(metadata, fusion)
@@ -78,7 +82,7 @@ class Identifier:
     def _make_answers(self) -> Answers:
         chosen = self.restriction.taxonomy if self.restriction else self.taxonomy
         decider = self.asked.bind(chosen, self.decisions)
-        return Answers(self.taxonomy, self.calibration, decider=decider, restriction=self.restriction)
+        return Answers(self.taxonomy, self.calibration, decider=decider, restriction=self.restriction, shares=self.shares)
 
     def only(self, wanted: str | Restriction) -> Identifier:
         """The same model for some of its species: "flora.csv", "flora.csv:Costa Rica", "Rosaceae" (see `restriction.restrict`).
@@ -103,6 +107,52 @@ class Identifier:
         other._answers = other._make_answers()
         return other
 
+    def with_shares(
+        self,
+        told: str,
+        photographs: Sequence[Specimen] = (),
+        *,
+        known: Known | Sequence[Known] = (),
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> Identifier:
+        """The same model where species are more or less frequent than in training: a file of shares, or "estimate" from these
+        photographs, all of which are then scored (see `calibration.told_shares`). Every answer says so.
+
+        Raises BadInput for a model that doesn't know what it was trained on, and what `told_shares` raises.
+        """
+        counts_C = self.decisions.train_images if self.decisions else ()
+        if not counts_C:
+            raise BadInput(
+                "this model doesn't say how many pictures of each species it learnt from; run `taxakey calibrate` on its run, "
+                "then export again"
+            )
+        plain, scores_IC, specimen_I = self.calibration or Calibration(), None, None
+        if told == ESTIMATE:
+            scores_IC, specimen_I = self._all_scores(photographs, known, batch_size)
+        shifted = told_shares(told, plain, self.taxonomy, counts_C, scores_IC, specimen_I)
+        other = copy.copy(self)
+        other._scaling, other.shares = shifted.bind(self.taxonomy), shares_meaning(told, shifted, counts_C)
+        other._answers = other._make_answers()
+        return other
+
+    def _all_scores(
+        self, photographs: Sequence[Specimen], known: Known | Sequence[Known], batch_size: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Raw scores of all photographs that can be read [I, C], and of which item each is, from 0 without gaps [I]."""
+        require_room(len(photographs), len(self.taxonomy))
+        waiting: deque[_Pending] = deque()  # keeps them alive, so that no two have one id
+        decoded = self._decoded(photographs, self._told_each(known), waiting, ahead=2 * batch_size)
+        items: dict[int, int] = {}
+        specimens, found = [], []
+        while batch := list(islice(decoded, batch_size)):
+            good = [(pending, pixels) for pending, pixels in batch if not isinstance(pixels, BadImage)]
+            if good:
+                found.append(self._scores(np.stack([pixels for _, pixels in good]), [pending.told for pending, _ in good]))
+            specimens += [items.setdefault(id(pending), len(items)) for pending, _ in good]
+        if not found:
+            raise BadInput("shares are estimated from photographs, and none of these can be read")
+        return np.concatenate(found), np.array(specimens)
+
     @property
     def rule(self) -> Rule | None:
         """What decides; None where nothing does."""
@@ -117,6 +167,7 @@ class Identifier:
             "costs": costs if costs is None or isinstance(costs, str) else costs.fingerprint,
             "decisions": self.decisions.fingerprint if self.decisions else None,
             "only": self.restriction.taxonomy.fingerprint if self.restriction else None,
+            "shares": calibration_mark(self._scaling.calibration) if self.shares else None,
         }
 
     @property

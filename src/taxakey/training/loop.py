@@ -7,7 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import taxakey.torchvision_guard  # noqa: F401  before Lightning
@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader
 from taxakey import artifacts, progress
 from taxakey.calibration.decisions import FILE as DECISIONS_FILE
 from taxakey.calibration.decisions import Decisions
-from taxakey.calibration.stored import Calibration
 from taxakey.calibration.likeness import learn_likeness
+from taxakey.calibration.stored import Calibration
 from taxakey.calibration.validation import learn_from_validation
 from taxakey.cpu_memory import keep_freed_memory
 from taxakey.dataset.contact_sheet import write_contact_sheet
@@ -349,7 +349,9 @@ def _calibrate(run: _Run, network: Network, device: str) -> tuple[Calibration, D
         lambda some: _scores(run, network, device, train.only(some)), train.class_index, run.dataset.taxonomy
     )
     scores_IC = _scores(run, network, device, part)
-    return learn_from_validation(scores_IC, part.observation_ids, part.truth(), run.dataset.taxonomy, likeness=likeness)
+    truth, taxonomy = part.truth(), run.dataset.taxonomy
+    calibration, decisions = learn_from_validation(scores_IC, part.observation_ids, truth, taxonomy, likeness=likeness)
+    return calibration, replace(decisions, train_images=tuple(run.dataset.train_counts().tolist()))
 
 
 def _scores(run: _Run, network: Network, device: str, part: Part) -> NDArray[np.float32]:
