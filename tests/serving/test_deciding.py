@@ -363,10 +363,10 @@ def test_started_for_a_list_a_query_narrows_it(bundle: Path, serve_app: Serve, t
 def test_a_server_can_correct_for_shares_and_says_so(serve_app: Serve, tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle", decisions=make_decisions(train_images=(10,) * 6))
     file = tmp_path / "shares.csv"
-    file.write_text("scientificName,share\nCaltha palustris,1\nTussilago farfara,9\n", encoding="utf-8")
+    file.write_text("scientificName,share\nCaltha palustris,9\nTussilago farfara,1\n", encoding="utf-8")
     with serve_app(create_app(bundle, project="flora", shares=str(file))) as address:
         own = post(address, YELLOW).json()
         assert own["taxakey"]["shares"] == httpx.get(f"{address}/health").json()["shares"]
         assert own["taxakey"]["shares"].startswith("Probabilities are corrected for shares of species told by shares.csv")
-        assert own["results"][0]["species"]["scientificNameWithoutAuthor"] == "Tussilago farfara"
-    assert load(bundle).identify([picture(YELLOW)])[0].species[0].scientific_name == "Caltha palustris"
+        assert own["results"][0]["species"]["scientificNameWithoutAuthor"] == "Caltha palustris"
+    assert load(bundle).identify([picture(YELLOW)])[0].species[0].scientific_name == "Tussilago farfara"

@@ -57,7 +57,7 @@ class Likeness:
         given_IG = taxon_means(scores_IC, taxonomy, self.rank)
         if given_IG.shape[1] != self.taxa:
             raise BadInput(f"likeness to {self.taxa} taxa, where the taxonomy has {given_IG.shape[1]} of the rank {self.rank}")
-        finite_I = np.isfinite(given_IG).all(axis=1)
+        finite_I = np.asarray(np.isfinite(given_IG).all(axis=1))
         white_IG = np.where(finite_I[:, None], given_IG, 0) @ self._whitening_GG
         cross_IK = white_IG @ self._centres_KG.T
         squared_IK = (white_IG**2).sum(axis=1)[:, None] - 2 * cross_IK + (self._centres_KG**2).sum(axis=1)
@@ -78,7 +78,8 @@ def taxon_means(scores_IC: NDArray[np.floating], taxonomy: Taxonomy, rank: str) 
     if rank == "species":
         return scores_IC
     codes_C = taxonomy.codes(rank)
-    return np.asarray(taxonomy.sum_over(rank, scores_IC)) / np.bincount(codes_C[codes_C >= 0])
+    sums_IG = np.asarray(taxonomy.sum_over(rank, scores_IC), dtype=np.float64)
+    return np.asarray(sums_IG / np.bincount(codes_C[codes_C >= 0]), dtype=np.float64)
 
 
 def learn_likeness(

@@ -27,7 +27,8 @@ def corrected_for(
     `counts_C`: training pictures of each class, for models that don't know them themselves. "estimate" looks at all pictures of
     the part before any is named, by `portions`.
     """
-    scores_MIC, observation_I = [None] * len(namer.models), None
+    scores_MIC: Sequence[NDArray[np.float32] | None] = [None] * len(namer.models)
+    observation_I = None
     if told == ESTIMATE:
         scores_MIC, observation_I = _all_scores(namer, rows, portions)
     models, notes = [], []
