@@ -74,11 +74,11 @@ class Likeness:
 
 def taxon_means(scores_IC: NDArray[np.floating], taxonomy: Taxonomy, rank: str) -> Floats:
     """Mean raw score of the classes of each taxon [I, G]; of the rank species the scores themselves."""
-    scores_IC = np.asarray(scores_IC, dtype=np.float64)
+    exact_IC: Floats = np.asarray(scores_IC, dtype=np.float64)
     if rank == "species":
-        return scores_IC
+        return exact_IC
     codes_C = taxonomy.codes(rank)
-    sums_IG = np.asarray(taxonomy.sum_over(rank, scores_IC), dtype=np.float64)
+    sums_IG = np.asarray(taxonomy.sum_over(rank, exact_IC), dtype=np.float64)
     return np.asarray(sums_IG / np.bincount(codes_C[codes_C >= 0]), dtype=np.float64)
 
 
