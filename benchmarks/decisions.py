@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy.special import logsumexp
 
 from taxakey.artifacts import Plan, write_json
 from taxakey.calibration import METHODS, BoundCalibration
-from taxakey.calibration.decisions import SURENESSES, Decisions, sureness
+from taxakey.calibration.decisions import SURENESSES, Decisions, Sureness, sureness
+from taxakey.calibration.likeness import Likeness, learn_likeness
 from taxakey.calibration.roll_up import roll_up
-from taxakey.calibration.validation import DecisionOptions, first_of_rank, learn_from_validation
+from taxakey.calibration.validation import DecisionOptions, first_of_rank, learn_from_validation, raw_signs
 from taxakey.dataset.build import BuildOptions, build
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.embeddings import embed
@@ -61,7 +61,7 @@ def main() -> None:
     pictures = {
         name: _pictures(Path(folder), given.most) for name, _, folder in (item.partition("=") for item in given.strangers)
     }
-    pictures |= {"noise": _noise(), "pages of text": _text()}
+    pictures |= {**_drawn(), "pages of text": _text()}
     found["no organism"] = no_organism(model, dataset, given.vectors, pictures)
     _print(found)
     found["some species unknown"] = some_unknown(given.records, recipe, given.out)
@@ -102,9 +102,10 @@ def _learn(
     model: Model,
     method: Any = "temperature",
     options: DecisionOptions = DecisionOptions(),
+    likeness: Likeness | None = None,
 ) -> tuple[BoundCalibration, Decisions]:
     calibration, decisions = learn_from_validation(
-        scores_IC, part.observation_ids, part.truth(), model.taxonomy, method=method, options=options
+        scores_IC, part.observation_ids, part.truth(), model.taxonomy, method=method, options=options, likeness=likeness
     )
     return calibration.bind(model.taxonomy), decisions
 
@@ -176,22 +177,39 @@ def _mean(values_O: NDArray[Any]) -> Any:
 
 
 def no_organism(model: Model, dataset: Dataset, vectors: Path, pictures: dict[str, list[Any]]) -> dict[str, Any]:
-    """AUROC and FPR at 95 % TPR of each sureness for each kind of stranger; how many the rule flags."""
-    test = dataset.part("test")
-    bound, decisions = _learn(raw_scores(model, dataset.part("validation"), vectors, "cpu"), dataset.part("validation"), model)
-    own = raw_scores(model, test, vectors, "cpu")
+    """AUROC and FPR at 95 % TPR of each sureness for each kind of stranger, and how many a rule on it flags."""
+    validation, test = dataset.part("validation"), dataset.part("test")
+    likeness = _likeness(model, dataset, vectors)
+    assert likeness is not None
+    checked = raw_scores(model, validation, vectors, "cpu")
+    bound, decisions = _learn(checked, validation, model, likeness=likeness)
     assert decisions.organism is not None
-    flags = lambda scores: decisions.organism.flags(bound.probabilities(scores), logsumexp(scores, axis=1))  # noqa: E731
-    found: dict[str, Any] = {"rule": decisions.organism.sureness, "test": f"{flags(own).mean():.3f} flagged"}
+
+    def sure(kind: Sureness, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+        return sureness(kind, bound.probabilities(scores), *raw_signs(scores, model.taxonomy, likeness).T)
+
+    # The rule's own place among the sorted, so that each sureness would flag as many of validation.
+    place = int(np.floor(len(validation) * (1 - DecisionOptions().kept) + 1e-9))
+    least = {kind: np.sort(sure(kind, checked))[place] for kind in SURENESSES}
+    own = raw_scores(model, test, vectors, "cpu")
+    found: dict[str, Any] = {"rule": decisions.organism.sureness, "images": likeness.images}
+    found["test"] = {kind: _interval(sure(kind, own) < least[kind]) for kind in SURENESSES}
     for name, shown in pictures.items():
         scores = _scores(model, shown)
         known_O = np.arange(len(own) + len(scores)) < len(own)
-        both = np.concatenate([own, scores])
-        found[name] = {"pictures": len(scores), "flagged": _interval(flags(scores))}
+        found[name] = {"pictures": len(scores)}
         for kind in SURENESSES:
-            values_O = sureness(kind, bound.probabilities(both), logsumexp(both, axis=1))
-            found[name][kind] = f"AUROC {auroc(values_O, known_O):.3f}, FPR95 {fpr_at_tpr(values_O, known_O):.3f}"
+            values_O = sure(kind, np.concatenate([own, scores]))
+            flagged = _interval(values_O[~known_O] < least[kind])
+            found[name][kind] = (
+                f"flagged {flagged}, AUROC {auroc(values_O, known_O):.3f}, FPR95 {fpr_at_tpr(values_O, known_O):.3f}"
+            )
     return found
+
+
+def _likeness(model: Model, dataset: Dataset, vectors: Path) -> Likeness | None:
+    train = dataset.part("train")
+    return learn_likeness(lambda some: raw_scores(model, train.only(some), vectors, "cpu"), train.class_index, model.taxonomy)
 
 
 def _interval(values_O: NDArray[np.bool_]) -> str:
@@ -212,16 +230,25 @@ def _pictures(folder: Path, most: int) -> list[Any]:
     return files[:: max(1, len(files) // most)][:most]
 
 
-def _noise() -> list[Any]:
-    """Noise of single pixels and of patches, plain colours and gradients."""
+def _drawn() -> dict[str, list[Any]]:
+    """Noise of single pixels, of patches, plain colours, gradients and checkerboards."""
     generator = np.random.default_rng(0)
-    kinds = (
-        lambda: generator.integers(0, 256, (224, 224, 3)),
-        lambda: np.broadcast_to(generator.integers(0, 256, 3), (224, 224, 3)),
-        lambda: generator.integers(0, 256, (7, 7, 3)).repeat(32, 0).repeat(32, 1),
-        lambda: np.linspace(generator.integers(0, 256, 3), generator.integers(0, 256, 3), 224)[:, None].repeat(224, 1),
-    )
-    return [_png(Image.fromarray(kinds[number % 4]().astype(np.uint8))) for number in range(STRANGE_PICTURES)]
+    colour = lambda: generator.integers(0, 256, 3)  # noqa: E731
+    kinds = {
+        "noise": lambda: generator.integers(0, 256, (224, 224, 3)),
+        "noise of patches": lambda: generator.integers(0, 256, (7, 7, 3)).repeat(32, 0).repeat(32, 1),
+        "plain colours": lambda: np.broadcast_to(colour(), (224, 224, 3)),
+        "gradients": lambda: np.linspace(colour(), colour(), 224)[:, None].repeat(224, 1),
+        "checkerboards": lambda: _board(colour(), colour(), int(generator.integers(4, 57))),
+    }
+    return {
+        name: [_png(Image.fromarray(draw().astype(np.uint8))) for _ in range(STRANGE_PICTURES)] for name, draw in kinds.items()
+    }
+
+
+def _board(dark: NDArray[Any], light: NDArray[Any], side: int) -> NDArray[Any]:
+    fields = np.arange(224) // side
+    return np.where(((fields[:, None] + fields) % 2)[..., None], dark, light)
 
 
 def _text() -> list[Any]:
@@ -257,15 +284,16 @@ def some_unknown(records: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
     train(dataset_folder, recipe, out / "unknown-run", embeddings_folder=vectors, device="cpu")
     model, dataset = load_model(out / "unknown-run"), Dataset.open(dataset_folder)
     validation, test = dataset.part("validation"), dataset.part("test")
-    bound, decisions = _learn(raw_scores(model, validation, vectors, "cpu"), validation, model)
+    likeness = _likeness(model, dataset, vectors)
+    bound, decisions = _learn(raw_scores(model, validation, vectors, "cpu"), validation, model, likeness=likeness)
     scores = raw_scores(model, test, vectors, "cpu")
-    probabilities_OC, energy_O, true_O = bound.probabilities(scores), logsumexp(scores, axis=1), test.class_index
+    probabilities_OC, raw_O2, true_O = bound.probabilities(scores), raw_signs(scores, model.taxonomy, likeness), test.class_index
     assert decisions.unknown is not None
-    flagged_O = decisions.unknown.flags(probabilities_OC, energy_O)
+    flagged_O = decisions.unknown.flags(probabilities_OC, *raw_O2.T)
     known_O, answer_O = true_O >= 0, probabilities_OC.argmax(1)
     found: dict[str, Any] = {"classes": len(model.taxonomy), "known": int(known_O.sum()), "unknown": int((~known_O).sum())}
     for kind in SURENESSES:
-        found[kind] = _detection(sureness(kind, probabilities_OC, energy_O), known_O)
+        found[kind] = _detection(sureness(kind, probabilities_OC, *raw_O2.T), known_O)
     found["chosen"] = decisions.unknown.sureness
     found["known flagged"], found["unknown flagged"] = _interval(flagged_O[known_O]), _interval(flagged_O[~known_O])
     found["track 4"] = {

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from taxakey.artifacts import read_json
 from taxakey.calibration import Calibration, Decisions
+from taxakey.calibration.likeness import learn_likeness
 from taxakey.calibration.validation import DecisionOptions, learn_from_validation
 from taxakey.cli.calibrate import calibrate as command
 from taxakey.cli.identify import identify
@@ -43,11 +44,22 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 def test_training_leaves_what_calibrate_would_fit(finished: Path, sheets_dataset: Path) -> None:
     model, part = load_model(finished), Dataset.open(sheets_dataset).part("validation")
-    scores_IC = features(model.network, part, range(len(part)), model.preprocess)
-    calibration, decisions = learn_from_validation(scores_IC, part.observation_ids, part.truth(), model.taxonomy)
+    train_part = Dataset.open(sheets_dataset).part("train")
+    scores_IC, trained_IC = (features(model.network, rows, range(len(rows)), model.preprocess) for rows in (part, train_part))
+    likeness = learn_likeness(lambda rows: trained_IC[rows], train_part.class_index, model.taxonomy)
+    calibration, decisions = learn_from_validation(
+        scores_IC, part.observation_ids, part.truth(), model.taxonomy, likeness=likeness
+    )
     assert model.calibration is not None
     assert model.decisions is not None
     assert model.calibration.temperature == pytest.approx(calibration.temperature, rel=1e-3)
+    assert likeness is not None, "there must be training pictures enough here"
+    assert model.decisions.likeness is not None
+    assert model.decisions.likeness.images == likeness.images == len(train_part)
+    assert model.decisions.organism is not None
+    assert decisions.organism is not None
+    assert model.decisions.organism.sureness == "likeness"
+    assert model.decisions.organism.threshold == pytest.approx(decisions.organism.threshold, rel=1e-2)
     assert model.decisions.set_threshold == pytest.approx(decisions.set_threshold, rel=1e-3)
     assert model.decisions.observations == len(set(part.observation_ids))
 
@@ -63,6 +75,8 @@ def test_fitted_anew_the_old_facts_stay(run: Path, sheets_dataset: Path) -> None
     for method in ("temperature", "ranks", "bins"):
         assert f"        {method}: negative log-likelihood" in done.output
     assert "(80% promised)" in done.output
+    images = len(Dataset.open(sheets_dataset).part("train"))
+    assert f"by the likeness of their scores to those of {images:,} training pictures; " in done.output
     assert "No threshold for unknown species" in done.output
     now = Calibration.read(run / "model" / "calibration.json")
     old = now.measured["before"]

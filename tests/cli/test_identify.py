@@ -233,3 +233,49 @@ def test_the_screen_says_what_may_be_believed(
     (tmp_path / "picture.png").write_bytes(picture(colour, format="PNG"))
     identify(bundle, [str(tmp_path / "picture.png")], top=1)
     assert capsys.readouterr().out.rstrip().splitlines()[1].rstrip().endswith(f"%  {said}")
+
+
+# ---- other shares of species ----
+
+
+def test_shares_told_or_estimated_change_the_answer_and_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    bundle = write_bundle(tmp_path / "bundle", decisions=make_decisions(train_images=(10, 10, 10, 10, 10, 10)))
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    # Nearly as near to Caltha palustris as to Tussilago farfara, which is the nearer; ten plain Caltha tell what grows here.
+    (folder / "doubt.png").write_bytes(picture((246, 221, 47), format="PNG"))
+    for number in range(10):
+        (folder / f"caltha{number}.png").write_bytes(picture(COLOURS["Caltha palustris"], format="PNG"))
+    file = tmp_path / "shares.csv"
+    file.write_text("scientificName,share\nCaltha palustris,9\nTussilago farfara,1\n", encoding="utf-8")
+
+    def answered(*shares: str) -> dict:
+        out = tmp_path / f"out{len(shares)}{len(''.join(shares))}.jsonl"
+        identify(bundle, [str(folder)], out=out, decide="argmax", **({"shares": shares[0]} if shares else {}))  # type: ignore[arg-type]
+        rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+        return next(row for row in rows if row["file_name"].endswith("doubt.png"))
+
+    plain = answered()
+    assert "shares" not in plain
+    before = {taxon["scientific_name"]: taxon["probability"] for taxon in plain["species"]}
+    for told, said in ((str(file), "told by shares.csv"), ("estimate", "estimated from these pictures")):
+        found = answered(told)
+        assert found["shares"].startswith(f"Probabilities are corrected for shares of species {said}")
+        assert found["shares"] in capfd.readouterr().err
+        assert found["species"][0]["scientific_name"] == "Caltha palustris"
+        after = {taxon["scientific_name"]: taxon["probability"] for taxon in found["species"]}
+        if told == str(file):
+            odds = after["Caltha palustris"] / after["Tussilago farfara"]
+            assert odds == pytest.approx(9 * before["Caltha palustris"] / before["Tussilago farfara"], rel=1e-3)
+    with pytest.raises(PlanMismatch, match="shares"):
+        identify(bundle, [str(folder)], out=tmp_path / "out00.jsonl", decide="argmax", shares=str(file))
+
+
+def test_a_model_that_doesnt_know_its_training_shares_says_what_to_do(bundle: Path, herbarium: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="run `taxakey calibrate`"):
+        identify(bundle, [str(herbarium)], shares="estimate")
+    told = write_bundle(tmp_path / "bundle", decisions=make_decisions(train_images=(1,) * 6))
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"none")
+    with pytest.raises(BadInput, match="none of these can be read"):
+        identify(told, [str(broken)], shares="estimate")

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from taxakey.artifacts import read_manifest
+from taxakey.calibration.shares import estimate_shares
+from taxakey.calibration.told_shares import require_room
 from taxakey.cli.predict import predict as predict_command
 from taxakey.dataset.crops import CropOptions, Crops
 from taxakey.dataset.reader import Dataset
 from taxakey.embeddings import embed, features
-from taxakey.errors import BadInput, PlanMismatch
+from taxakey.errors import BadInput, MissingArtifact, PlanMismatch
+from taxakey.evaluation import evaluate
 from taxakey.prediction import predict as module
 from taxakey.prediction.predict import predict
 from taxakey.predictions import Predictions
@@ -143,3 +146,70 @@ def test_portions_hold_every_image_once_and_tear_no_observation(ids: list[str], 
     assert sorted(int(row) for portion in portions for row in portion) == list(range(len(ids)))
     homes = [{ids[row] for row in portion} for portion in portions]
     assert sum(len(home) for home in homes) == len(set(ids))
+
+
+# ---- other shares of species ----
+
+
+@pytest.fixture
+def shares_file(run: Path, tmp_path: Path) -> Path:
+    """The last species is met nine times as often as the first, the others not at all."""
+    names = load_model(run).taxonomy.names
+    file = tmp_path / "shares.csv"
+    file.write_text(f"scientificName,share\n{names[0]},10\n{names[-1]},90\n", encoding="utf-8")
+    return file
+
+
+def test_told_shares_are_corrected_for_and_said(
+    run: Path, sheets_dataset: Path, predictions: Path, shares_file: Path, tmp_path: Path
+) -> None:
+    app = typer.Typer()
+    app.command()(predict_command)
+    arguments = [str(run), str(sheets_dataset), str(tmp_path / "out"), "--shares", str(shares_file), "--device", "cpu"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    counts_C = Dataset.open(sheets_dataset).train_counts()
+    share_C = np.full(len(counts_C), 0.001)
+    share_C[[0, -1]] = 0.1, 0.9
+    weight_C = share_C / share_C.sum() / (counts_C / counts_C.sum())
+    plain, told = (Predictions.read(folder / "images.parquet") for folder in (predictions, tmp_path / "out"))
+    for row in range(len(plain)):
+        p_C = np.zeros(len(counts_C))
+        p_C[plain.index("species")[row]] = plain.probability("species")[row]
+        expected_C = p_C * weight_C / (p_C @ weight_C)
+        assert told.probability("species")[row] == pytest.approx(expected_C[told.index("species")[row]], rel=1e-3, abs=1e-6)
+    (note,) = read_manifest(tmp_path / "out", "predictions").notes
+    assert note.startswith("Probabilities are corrected for shares of species told by shares.csv; ")
+    assert note in done.output.replace("note: ", "")
+    assert note in evaluate(tmp_path / "out", resamples=10).notes, "the report says so too"
+    shares_file.write_text(shares_file.read_text(encoding="utf-8").replace("90", "80"), encoding="utf-8")
+    with pytest.raises(PlanMismatch):
+        predict(run, sheets_dataset, tmp_path / "out", shares=str(shares_file))
+
+
+def test_estimated_shares_are_those_of_the_observations(run: Path, sheets_dataset: Path, tmp_path: Path) -> None:
+    predict(run, sheets_dataset, tmp_path / "out", shares="estimate")
+    model, part = load_model(run), Dataset.open(sheets_dataset).part("test")
+    assert model.calibration is not None
+    probabilities_IC = model.calibration.probabilities(features(model.network, part, range(len(part)), model.preprocess))
+    names = sorted(set(part.observation_ids))
+    ids = np.array(part.observation_ids)
+    mean_OC = np.stack([probabilities_IC[ids == name].mean(axis=0) for name in names])
+    train_C = Dataset.open(sheets_dataset).train_counts() / Dataset.open(sheets_dataset).train_counts().sum()
+    share_C = estimate_shares(mean_OC, train_C, prior_observations=0.1 * len(names))
+    weighted_IC = probabilities_IC * share_C / train_C
+    found = Predictions.read(tmp_path / "out" / "images.parquet")
+    place = {name: row for row, name in enumerate(part.image_ids)}
+    for row, image in enumerate(found.strings("image_id")):
+        expected_C = weighted_IC[place[image]] / weighted_IC[place[image]].sum()
+        assert found.probability("species")[row] == pytest.approx(expected_C[found.index("species")[row]], rel=1e-2, abs=1e-5)
+    assert "estimated from these pictures" in read_manifest(tmp_path / "out", "predictions").notes[0]
+
+
+def test_shares_that_cant_be_had_are_refused(run: Path, sheets_dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingArtifact, match="no such file; name a table"):
+        predict(run, sheets_dataset, tmp_path / "out", shares=str(tmp_path / "none.csv"))
+    with pytest.raises(BadInput, match="whole pictures; leave out the crops"):
+        predict(run, sheets_dataset, tmp_path / "crops", shares="estimate", crops=CropOptions.named("five", None))
+    with pytest.raises(BadInput, match="too many; estimate from 2,500"):
+        require_room(2501, 80_000)

@@ -20,6 +20,7 @@ from colour_model import (
     GREEN,
     GREY,
     RULE,
+    SHARPNESS,
     SPECIES,
     TEMPERATURE,
     UNSURE_BELOW,
@@ -34,6 +35,8 @@ from fastapi import FastAPI
 
 from taxakey.artifacts import read_json, write_json
 from taxakey.calibration import Calibration
+from taxakey.calibration.decisions import Rejection
+from taxakey.calibration.likeness import learn_likeness
 from taxakey.calibration.roll_up import RankRule
 from taxakey.errors import BadInput, TaxonomyMismatch
 from taxakey.serving.app import create_app
@@ -100,6 +103,39 @@ def test_a_picture_of_no_organism_is_flagged(deciding: Identifier) -> None:
     assert found.organism is False
     assert found.sentence == "No organism that this model knows can be made out."
     assert deciding.identify([picture(GREEN)])[0].species[0].scientific_name == "Caltha palustris", "the ranking stands beside"
+
+
+@pytest.fixture(scope="module")
+def likening_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It has learnt how the scores of its own colours look, a little off as photographs are."""
+    generator, own_63 = np.random.default_rng(0), np.array(list(COLOURS.values())) / 255
+    class_I = np.repeat(np.arange(6), 60)
+    seen_I3 = own_63[class_I] + generator.normal(0, 0.03, (360, 3))
+    scores_IC = -SHARPNESS * ((seen_I3[:, None] - own_63) ** 2).sum(axis=2)
+    likeness = learn_likeness(lambda rows: scores_IC[rows], class_I, make_taxonomy())
+    assert likeness is not None
+    threshold = float(np.quantile(likeness.of(scores_IC, make_taxonomy()), 0.01))
+    decisions = make_decisions(likeness=likeness, organism=Rejection("likeness", threshold))
+    return write_bundle(tmp_path_factory.mktemp("likening") / "bundle", decisions=decisions)
+
+
+def test_a_picture_unlike_all_training_pictures_is_no_organism_in_a_bundle_too(likening_bundle: Path, serve_app: Serve) -> None:
+    identifier = load(likening_bundle)
+    for colour in COLOURS.values():
+        assert decision(identifier, colour).organism is True
+        assert decision(identifier.only("Asteraceae"), colour).organism is True, "the likeness is to all species of the model"
+    assert decision(identifier, GREEN).organism is False
+    assert decision(identifier, GREEN, *COLOURS.values()).organism is False, "the likeness is a mean over photographs"
+    pictures = [picture(colour, format="PNG") for colour in (GREEN, *COLOURS.values())]
+    together = [answer.decision.organism for answer in identifier.identify(pictures, batch_size=2) if answer.decision]
+    assert together == [False] + [True] * 6
+    alone = identifier.identify_pixels(identifier.preprocess.load(pictures[0])[None]).decision
+    assert alone is not None
+    assert alone.organism is False
+    with serve_app(create_app(likening_bundle, project="flora")) as address:
+        assert post(address, GREEN).status_code == 404
+        assert post(address, GREEN, no_reject="true").status_code == 200
+        assert post(address, COLOURS["Bellis perennis"]).status_code == 200
 
 
 def test_a_taxon_has_its_own_threshold(tmp_path: Path) -> None:
@@ -322,3 +358,15 @@ def test_started_for_a_list_a_query_narrows_it(bundle: Path, serve_app: Serve, t
         assert [result["species"]["scientificName"] for result in narrowed["results"]] == ["Bellis perennis L."]
         assert narrowed["taxakey"]["decision"]["rule"] == "least-cost"
         assert post(address, BETWEEN, only="Aconitum").status_code == 400
+
+
+def test_a_server_can_correct_for_shares_and_says_so(serve_app: Serve, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle", decisions=make_decisions(train_images=(10,) * 6))
+    file = tmp_path / "shares.csv"
+    file.write_text("scientificName,share\nCaltha palustris,9\nTussilago farfara,1\n", encoding="utf-8")
+    with serve_app(create_app(bundle, project="flora", shares=str(file))) as address:
+        own = post(address, YELLOW).json()
+        assert own["taxakey"]["shares"] == httpx.get(f"{address}/health").json()["shares"]
+        assert own["taxakey"]["shares"].startswith("Probabilities are corrected for shares of species told by shares.csv")
+        assert own["results"][0]["species"]["scientificNameWithoutAuthor"] == "Caltha palustris"
+    assert load(bundle).identify([picture(YELLOW)])[0].species[0].scientific_name == "Tussilago farfara"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from taxakey.artifacts import read_json, write_json
 from taxakey.calibration.conformal import ConformalSets
+from taxakey.calibration.likeness import Likeness
 from taxakey.calibration.roll_up import RankRule
 from taxakey.calibration.stored import Calibration
 from taxakey.calibration.unknown import entropy
@@ -30,18 +31,27 @@ FILE = "decisions.json"
 _FORMAT = 1
 Floats = NDArray[np.float64]
 
-Sureness = Literal["probability", "entropy", "energy"]
+Sureness = Literal["probability", "entropy", "energy", "likeness"]
 """High for what the model knows: the largest probability, minus the entropy, the log-sum-exp of the raw scores (their energy with
-the sign turned)."""
+the sign turned), how like they are to those of training pictures (`Likeness`)."""
 SURENESSES: tuple[Sureness, ...] = get_args(Sureness)
 
 
-def sureness(kind: Sureness, probabilities_OC: NDArray[np.floating], logsumexp_O: NDArray[np.floating]) -> Floats:
-    """How sure the model is of each observation, [O].
+def sureness(
+    kind: Sureness,
+    probabilities_OC: NDArray[np.floating],
+    logsumexp_O: NDArray[np.floating],
+    likeness_O: NDArray[np.floating] | None = None,
+) -> Floats:
+    """How sure the model is of each observation, [O]. The last two are of raw scores, means over an observation's images.
 
     >>> sureness("probability", np.array([[0.9, 0.1]]), np.array([3.0]))
     array([0.9])
     """
+    if kind == "likeness":
+        if likeness_O is None:
+            raise BadInput("likeness to training pictures wasn't measured for these observations")
+        return np.asarray(likeness_O, dtype=np.float64)
     if kind == "energy":
         return np.asarray(logsumexp_O, dtype=np.float64)
     return np.asarray(probabilities_OC, dtype=np.float64).max(axis=1) if kind == "probability" else -entropy(probabilities_OC)
@@ -60,9 +70,14 @@ class Rejection:
         if self.sureness not in SURENESSES or np.isnan(self.threshold):
             raise BadInput(f"a threshold of {self.threshold} for {self.sureness!r}; a sureness is one of {', '.join(SURENESSES)}")
 
-    def flags(self, probabilities_OC: NDArray[np.floating], logsumexp_O: NDArray[np.floating]) -> NDArray[np.bool_]:
+    def flags(
+        self,
+        probabilities_OC: NDArray[np.floating],
+        logsumexp_O: NDArray[np.floating],
+        likeness_O: NDArray[np.floating] | None = None,
+    ) -> NDArray[np.bool_]:
         """Which observations [O] are below it."""
-        return sureness(self.sureness, probabilities_OC, logsumexp_O) < self.threshold
+        return sureness(self.sureness, probabilities_OC, logsumexp_O, likeness_O) < self.threshold
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,8 @@ class Decisions:
     `by_taxon`: thresholds of single taxa, by rank and name. `coverage`: of the sets of species, which hold every species of
     `set_threshold` or more, or of its own where `set_by_species` names them (class-conditional; one that isn't named is in every
     set). `unknown`: None where validation held no species outside the model; `organism`: what is kept are organisms.
+    `likeness`: to the training pictures; None where there were too few. `train_images`: how many of them each class has, against
+    which shares told later are corrected (`told_shares`); empty for decisions of before.
     """
 
     taxonomy: str
@@ -88,6 +105,8 @@ class Decisions:
     by_taxon: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     unknown: Rejection | None = None
     organism: Rejection | None = None
+    likeness: Likeness | None = None
+    train_images: tuple[int, ...] = ()
     measured: Mapping[str, Any] = field(default_factory=dict)
     """`sets`: `covered` and `mean_size` on validation, `observations` of known species."""
 
@@ -97,6 +116,9 @@ class Decisions:
             raise BadInput(f"precision, confidence and coverage are {shares}; each lies between 0 and 1")
         if any(rule.by_taxon for rule in self.roll_up.values()):
             raise BadInput("thresholds of single taxa stand in by_taxon, by name: places change with the classes")
+        asked = [each.sureness for each in (self.unknown, self.organism) if each is not None]
+        if self.likeness is None and "likeness" in asked:
+            raise BadInput("a threshold on the likeness to training pictures, and nothing that measures it")
         if "species" not in self.roll_up or not {*self.roll_up, *self.by_taxon} <= set(RANKS):
             raise BadInput(
                 f"rules for {', '.join(self.roll_up) or 'no rank'}: the species has one, and others are {', '.join(RANKS[1:])}"
@@ -155,6 +177,9 @@ class Decisions:
 
     def _content(self) -> dict[str, Any]:
         content = {**asdict(self), "format": _FORMAT}
+        for name in ("likeness", "train_images"):
+            if not content[name]:  # as it was before there were any: fingerprints stay
+                del content[name]
         for rule in content["roll_up"].values():
             del rule["by_taxon"]  # names stand for its places, in the field of that name
         for name in ("unknown", "organism"):
@@ -186,6 +211,8 @@ class Decisions:
                 by_taxon={rank: _numbers(stored) for rank, stored in content["by_taxon"].items()},
                 unknown=_rejection(content["unknown"]),
                 organism=_rejection(content["organism"]),
+                likeness=None if content.get("likeness") is None else Likeness(**content["likeness"]),
+                train_images=tuple(map(int, content.get("train_images", ()))),
                 measured=dict(content["measured"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

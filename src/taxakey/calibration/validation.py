@@ -16,6 +16,7 @@ from scipy.special import logsumexp
 from taxakey.calibration.conformal import fit_conformal, mean_set_size
 from taxakey.calibration.decisions import SURENESSES, Decisions, Rejection, Sureness, calibration_mark, sureness
 from taxakey.calibration.fitting import best_calibration, fit_calibration, mean_by_observation
+from taxakey.calibration.likeness import Likeness
 from taxakey.calibration.roll_up import RankRule, fit_roll_up
 from taxakey.calibration.stored import Calibration, Method
 from taxakey.calibration.unknown import fit_unknown, keep_known
@@ -59,10 +60,12 @@ def learn_from_validation(
     *,
     method: Method | Literal["best"] = "temperature",
     options: DecisionOptions = DecisionOptions(),
+    likeness: Likeness | None = None,
 ) -> tuple[Calibration, Decisions]:
     """Both, from the raw scores of validation's images; `truth_I`: of each image, equal within an observation.
 
-    Raises BadInput where no observation belongs to a class of the model.
+    `likeness`: learnt from the training pictures (`likeness.learn_likeness`), for pictures of no organism. Raises BadInput where
+    no observation belongs to a class of the model.
     """
     _, first_O, observation_I = np.unique(np.array(observation_ids), return_index=True, return_inverse=True)
     truth = Truth(*([names[image] for image in first_O] for names in (truth_I.species, truth_I.genus, truth_I.family)))
@@ -73,8 +76,18 @@ def learn_from_validation(
         calibration = fit_calibration(scores_IC, observation_I, true_O, method=method, taxonomy=taxonomy)
     probabilities_IC = calibration.bind(taxonomy).probabilities(scores_IC)
     probabilities_OC = mean_by_observation(probabilities_IC, observation_I, len(true_O))
-    energy_O = mean_by_observation(logsumexp(scores_IC, axis=1)[:, None], observation_I, len(true_O))[:, 0]
-    return calibration, fit_decisions(probabilities_OC, energy_O, truth, taxonomy, calibration, options)
+    raw_I2 = raw_signs(scores_IC, taxonomy, likeness)
+    energy_O, likeness_O = mean_by_observation(raw_I2, observation_I, len(true_O)).T
+    return calibration, fit_decisions(
+        probabilities_OC, energy_O, truth, taxonomy, calibration, options, likeness, likeness_O=likeness_O
+    )
+
+
+def raw_signs(scores_IC: NDArray[np.floating], taxonomy: Taxonomy, likeness: Likeness | None) -> Floats:
+    """What decisions ask of raw scores beside the probabilities [I, 2]: log-sum-exp and likeness, NaN without one."""
+    energy_I = logsumexp(scores_IC, axis=1)
+    like_I = np.full(len(energy_I), np.nan) if likeness is None else likeness.of(scores_IC, taxonomy)
+    return np.stack([energy_I, like_I], axis=1)
 
 
 def fit_decisions(
@@ -84,15 +97,21 @@ def fit_decisions(
     taxonomy: Taxonomy,
     calibration: Calibration,
     options: DecisionOptions = DecisionOptions(),
+    likeness: Likeness | None = None,
+    *,
+    likeness_O: Floats | None = None,
 ) -> Decisions:
     """Thresholds from validation observations: calibrated probabilities, log-sum-exp of the raw scores (image means), names.
+
+    `likeness_O`: by `likeness`, image means; both or none.
 
     Species outside the model count where they can: every answer to one is wrong at the species, and may be right at the genus.
     """
     true_O = taxonomy.index_of(truth.species)
     known_O = true_O >= 0
-    unknown = _unknown(probabilities_OC, logsumexp_O, true_O, options.known_kept)
-    flagged_O = unknown.flags(probabilities_OC, logsumexp_O) if unknown else np.zeros(len(true_O), dtype=bool)
+    found_by = _candidates(probabilities_OC, logsumexp_O, None if likeness is None else likeness_O)
+    unknown = _unknown(found_by, probabilities_OC.argmax(axis=1), true_O, options.known_kept)
+    flagged_O = found_by[unknown.sureness] < unknown.threshold if unknown else np.zeros(len(true_O), dtype=bool)
     found = _roll_up(probabilities_OC, flagged_O, truth, taxonomy, options)
     true_p_N = probabilities_OC[known_O, true_O[known_O]]
     classes = len(taxonomy) if options.by_species else None
@@ -112,7 +131,8 @@ def fit_decisions(
         set_by_species=by_species,
         by_taxon={rank: _by_name(rule, taxonomy.taxa(rank)) for rank, rule in found.items() if rule.by_taxon},
         unknown=unknown,
-        organism=_organism(probabilities_OC, logsumexp_O, options.kept),
+        organism=_organism(found_by, options.kept),
+        likeness=likeness,
         measured={"sets": {"covered": covered, "mean_size": mean_set_size(inside_NC), "observations": int(known_O.sum())}},
     )
 
@@ -154,14 +174,16 @@ def _named(threshold_C: Floats, taxonomy: Taxonomy) -> dict[str, float]:
 # ---- rejections ----
 
 
-def _candidates(probabilities_OC: Floats, logsumexp_O: Floats) -> dict[Sureness, Floats]:
+def _candidates(probabilities_OC: Floats, logsumexp_O: Floats, likeness_O: Floats | None) -> dict[Sureness, Floats]:
     """The surenesses that can say anything: the scores of a tree are log-probabilities, whose energy is always 0."""
-    kinds = [kind for kind in SURENESSES if kind != "energy" or logsumexp_O.std() > _SAME_ENERGY]
-    return {kind: sureness(kind, probabilities_OC, logsumexp_O) for kind in kinds}
+    silent = {"energy"} if logsumexp_O.std() <= _SAME_ENERGY else set()
+    silent |= {"likeness"} if likeness_O is None else set()
+    kinds = [kind for kind in SURENESSES if kind not in silent]
+    return {kind: sureness(kind, probabilities_OC, logsumexp_O, likeness_O) for kind in kinds}
 
 
 def _unknown(
-    probabilities_OC: Floats, logsumexp_O: Floats, true_O: NDArray[np.int64], known_kept: float | None
+    found: dict[Sureness, Floats], answer_O: NDArray[np.int64], true_O: NDArray[np.int64], known_kept: float | None
 ) -> Rejection | None:
     """A threshold on the sureness that tells the unknown best; None with too few of them."""
     from taxakey.metrics.detection import auroc, fpr_at_tpr
@@ -169,10 +191,9 @@ def _unknown(
     known_O = true_O >= 0
     if (~known_O).sum() < _FEWEST_UNKNOWN or not known_O.any():
         return None
-    found = _candidates(probabilities_OC, logsumexp_O)
     area = {kind: auroc(values_O, known_O) for kind, values_O in found.items()}
     best = max(area, key=lambda kind: area[kind])
-    answer_O, sureness_O = probabilities_OC.argmax(axis=1), found[best]
+    sureness_O = found[best]
     rule = fit_unknown(sureness_O, answer_O, true_O)
     if known_kept is not None:
         rule = keep_known(sureness_O, answer_O, true_O, known_kept)
@@ -190,13 +211,13 @@ def _unknown(
     return Rejection(best, rule.threshold, measured)
 
 
-def _organism(probabilities_OC: Floats, logsumexp_O: Floats, kept: float) -> Rejection:
+def _organism(found: dict[Sureness, Floats], kept: float) -> Rejection:
     """The threshold that the share `kept` of validation passes at least.
 
-    On the entropy: of the three it parted pages of text from flowers best (docs/decisions.md), and it says something of trees
-    too. It is weak all the same: noise, leaves and herbarium sheets mostly pass.
+    On the likeness to training pictures, which flags nearly all noise and text; without one on the entropy, which lets noise
+    pass (figures in docs/decisions.md).
     """
-    kind: Sureness = "entropy"
-    ordered_O = np.sort(sureness(kind, probabilities_OC, logsumexp_O))
+    kind: Sureness = "likeness" if "likeness" in found else "entropy"
+    ordered_O = np.sort(found[kind])
     threshold = float(ordered_O[int(np.floor(len(ordered_O) * (1 - kept) + 1e-9))])
     return Rejection(kind, threshold, {"kept": float((ordered_O >= threshold).mean()), "observations": len(ordered_O)})

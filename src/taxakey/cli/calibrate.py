@@ -69,6 +69,8 @@ def _decided(decisions: Decisions) -> list[str]:
         f"{decisions.meaning} Promised are {decisions.precision:.0%}.",
         f"Sets of species: {covered}, {sets['mean_size']:.2f} species on average.",
     ]
+    if decisions.organism is not None:
+        lines.append(_rejected(decisions))
     if (unknown := decisions.unknown) is None:
         return [*lines, "No threshold for unknown species: the part holds too few species outside the model."]
     found = unknown.measured
@@ -76,3 +78,11 @@ def _decided(decisions: Decisions) -> list[str]:
     lines.append(f"Unknown species by {unknown.sureness}: AUROC {areas}; {found['fpr95']:.1%} pass with 95% of the known;")
     flagged = f"{found['unknown_flagged']:.1%} of the unknown and {found['known_flagged']:.1%} of the known are flagged"
     return [*lines, f"  {flagged}; Track 4 {found['track4']:.3f} instead of {found['track4_without']:.3f}."]
+
+
+def _rejected(decisions: Decisions) -> str:
+    assert decisions.organism is not None
+    how = "their entropy, which noise passes: there were too few training pictures to measure the likeness to them"
+    if decisions.likeness is not None:
+        how = f"the likeness of their scores to those of {decisions.likeness.images:,} training pictures"
+    return f"Pictures of no organism are found by {how}; {decisions.organism.measured['kept']:.1%} of the part pass."

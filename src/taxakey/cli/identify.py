@@ -56,6 +56,13 @@ def identify(
         typer.Option(help="What is answered beside the ranking; roll-up for a model with decisions.json, else nothing."),
     ] = None,
     costs: Annotated[str | None, typer.Option(help="For least-cost: poison, or a CSV with true,answer,cost.")] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            help="Correct for shares of species that differ from training's: a CSV with scientificName,share (or counts), or "
+            "`estimate` to find them from these photographs, each then looked at twice. Says so."
+        ),
+    ] = None,
 ) -> None:
     """Name the species in photographs. Ends with status 2 when a picture couldn't be read; the others are named all the same.
 
@@ -78,6 +85,9 @@ def identify(
     identifier = _chosen(load(model, device=device), only, decide, costs)
     given = {"eventDate": date, "decimalLatitude": lat, "decimalLongitude": lon, "habitat": habitat, "substrate": substrate}
     known = _known(identifier, list(named), {name: value for name, value in given.items() if value is not None}, observations)
+    if shares is not None:
+        identifier = identifier.with_shares(shares, list(named.values()), known=known, batch_size=batch_size)
+        print(identifier.shares, file=sys.stderr)
     if chosen == "table":
         failures = _to_screen(identifier, named, known, top or 5, batch_size)
     else:

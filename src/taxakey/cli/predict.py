@@ -19,6 +19,13 @@ def predict(
     full: Annotated[
         bool, typer.Option("--full", help="Keep every class' probability too: an ensemble of more than 100 classes asks for it.")
     ] = False,
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            help="Correct for shares of species that differ from training's: a CSV with scientificName,share (or counts), or "
+            "`estimate` to find them from the part's pictures, unnamed. Evaluation says so."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
     """Name every observation of a part and store the ranked answers with what evaluation needs.
@@ -35,7 +42,9 @@ def predict(
     several = CropOptions.named(crops, crops_top) if crops else None
     where = resolve_device(device)
     manifest = compute(
-        model, dataset, out, part=part, embeddings_folder=embeddings, device=where, crops=several, full_scores=full
+        model, dataset, out, part=part, embeddings_folder=embeddings, device=where, crops=several, full_scores=full, shares=shares
     )
+    for note in manifest.notes if shares else ():
+        print(f"note: {note}")
     counts = manifest.counts
     print(f"{out}: answers for {counts['observations']:,} observations, {counts['images']:,} pictures of {part}")

@@ -21,6 +21,9 @@ def serve(
         typer.Option(help="What is answered beside the ranking; roll-up for a model with decisions.json, else nothing."),
     ] = None,
     costs: Annotated[str | None, typer.Option(help="For least-cost: poison, or a CSV with true,answer,cost.")] = None,
+    shares: Annotated[
+        Path | None, typer.Option(help="Shares of species that differ from training's: a CSV with scientificName,share.")
+    ] = None,
 ) -> None:
     """Serve a page for photographs and the interface behind it until Ctrl-C; prints the address once it listens.
 
@@ -31,4 +34,5 @@ def serve(
     def ready(address: str) -> None:
         print(address, flush=True)
 
-    listen(bundle, host=host, port=port, project=project, only=only, decide=decide, costs=costs, on_ready=ready)
+    told = None if shares is None else str(shares)
+    listen(bundle, host=host, port=port, project=project, only=only, decide=decide, costs=costs, shares=told, on_ready=ready)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from taxakey.artifacts import hash_of, write_text
 from taxakey.calibration import Calibration, Decisions, Method
 from taxakey.calibration.decisions import FILE
+from taxakey.calibration.likeness import learn_likeness
 from taxakey.calibration.validation import DecisionOptions, learn_from_validation
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.dataset.vectors import Vectors
@@ -56,9 +57,14 @@ def calibrate(
     dataset.taxonomy.require_same(model.taxonomy.fingerprint, mine=dataset.folder, theirs=model.folder)
     rows = dataset.part(part)
     scores_IC = raw_scores(model, rows, embeddings_folder, device)
-    calibration, decisions = learn_from_validation(
-        scores_IC, rows.observation_ids, rows.truth(), model.taxonomy, method=method, options=options
+    train = dataset.part("train")
+    likeness = learn_likeness(
+        lambda some: raw_scores(model, train.only(some), embeddings_folder, device), train.class_index, model.taxonomy
     )
+    calibration, decisions = learn_from_validation(
+        scores_IC, rows.observation_ids, rows.truth(), model.taxonomy, method=method, options=options, likeness=likeness
+    )
+    decisions = replace(decisions, train_images=tuple(dataset.train_counts().tolist()))
     calibration = replace(calibration, measured={**calibration.measured, **_facts(model, dataset, part)})
     calibration.write(model.folder / "calibration.json")
     decisions.write(model.folder / FILE)  # a kill in between leaves decisions of the old one, and loading says so

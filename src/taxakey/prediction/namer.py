@@ -113,7 +113,7 @@ class PartNamer:
 
     def probabilities(self, images: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Calibrated probabilities [I, C], each member's by its own calibration, and the mean log-sum-exp [I] of raw scores."""
-        scores = self._scores_of_all(images)
+        scores = self.scores(images)
         answers = [self._answers(model, found) for model, found in zip(self.namer.models, scores, strict=True)]
         probabilities, logsumexps = zip(*answers, strict=True)
         mean_I = np.mean(logsumexps, axis=0)
@@ -129,7 +129,7 @@ class PartNamer:
         probabilities_XC = calibration.probabilities(scores.reshape(-1, scores.shape[-1]))
         return crops.combined(probabilities_XC.reshape(scores.shape)), logsumexp(scores, axis=2).mean(1)
 
-    def _scores_of_all(self, images: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+    def scores(self, images: NDArray[np.int64]) -> list[NDArray[np.float32]]:
         """Raw scores [I, C] of each model, of crops [I, K, C]; what is prepared alike is decoded once."""
         models = self.namer.models
         if self.vectors_ND is not None or len(models) == 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from taxakey import artifacts
 from taxakey.calibration import mean_by_observation
+from taxakey.calibration.told_shares import ESTIMATE
 from taxakey.dataset.crops import CropOptions
 from taxakey.dataset.reader import Dataset, Part
-from taxakey.errors import BadInput
+from taxakey.errors import BadInput, MissingArtifact
 from taxakey.metadata.encoder import FILE as METADATA_FILE
 from taxakey.prediction.fusion import Fusion, Pictures
 from taxakey.prediction.namer import Namer, PartNamer, folders_of
+from taxakey.prediction.shifted import corrected_for
 from taxakey.predictions import Predictions, Truth
 from taxakey.progress import track
 
@@ -40,20 +42,35 @@ def predict(
     device: str = "cpu",
     full_scores: bool = False,
     crops: CropOptions | None = None,
+    shares: str | None = None,
 ) -> artifacts.Manifest:
     """Write `observations.parquet` and `images.parquet` (see `Predictions`), portion by portion; interrupted, it goes on.
 
     `full_scores` adds `full/*.parquet`: all C log-probabilities per observation as float16, for ensembles and calibration.
     `embeddings_folder` saves running the backbone; refused unless its vectors come from the model's own backbone.
-    `crops`: several of each picture, their calibrated probabilities averaged.
+    `crops`: several of each picture, their calibrated probabilities averaged. `shares`: correct for those of species in a file,
+    or "estimate" them from the part's pictures, which are then looked at twice (`calibration.told_shares`); a note says so.
     """
     out, dataset = Path(out), Dataset.open(dataset_folder)
     namer = Namer.open(model_folder, dataset, device=device, embeddings_folder=embeddings_folder, crops=crops)
-    asked = Asked(namer.at(filled(dataset, part)), full_scores)
-    plan = plan_of(namer, dataset, {"part": part, "full_scores": full_scores})
+    rows = filled(dataset, part)
+    asked = Asked(namer.at(rows), full_scores)
+    plan = plan_of(namer, dataset, {"part": part, "full_scores": full_scores, **_told(shares)})
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
-    return write_answers(asked, out, plan)
+    if shares is None:
+        return write_answers(asked, out, plan)
+    shifted, note = corrected_for(shares, namer, rows, asked.portions(), dataset.train_counts())
+    return write_answers(replace(asked, pictures=shifted.at(rows)), out, plan, (note,))
+
+
+def _told(shares: str | None) -> dict[str, str]:
+    """What a plan says of them: the file's content rather than its name."""
+    if shares is None or shares == ESTIMATE:
+        return {} if shares is None else {"shares": ESTIMATE}
+    if not Path(shares).is_file():
+        raise MissingArtifact(f"--shares {shares}: no such file; name a table of scientificName and share, or say {ESTIMATE}")
+    return {"shares": artifacts.hash_of(Path(shares))}
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,6 +67,8 @@ class Answer:
     """The species that alone were considered, if not all; probabilities then sum to 1 over these."""
     inside: float | None = None
     """Of a restricted answer, how much of the probability lay on the species considered: little means that it is another."""
+    shares: str | None = None
+    """For which shares of species probabilities are corrected, in a sentence; None: they are those of training."""
 
 
 def describe_threshold(calibration: Calibration | None) -> str:
@@ -93,12 +95,13 @@ class Answers:
         *,
         decider: Decider | None = None,
         restriction: Restriction | None = None,
+        shares: str | None = None,
     ) -> None:
         """`decider`: bound to the restriction's taxonomy where there is one."""
         self.taxonomy = restriction.taxonomy if restriction else taxonomy
         self.calibrated = calibration is not None
         self.unsure_below = UNSURE_BELOW_UNMEASURED if calibration is None else calibration.unsure_below
-        self._decider, self._restriction = decider, restriction
+        self._decider, self._restriction, self._shares = decider, restriction, shares
         self._poisonous_C = self.taxonomy.poisonous()
 
     def from_probabilities(
@@ -106,11 +109,11 @@ class Answers:
         probabilities_SC: NDArray[np.floating],
         top: int,
         photographs: list[int],
-        logsumexp_S: NDArray[np.floating] | None = None,
+        raw_S2: NDArray[np.floating] | None = None,
     ) -> list[Answer]:
         """One answer per row of [S, C], of ALL classes of the model; `photographs` says how many were averaged in each.
 
-        `logsumexp_S`: of the raw scores, the mean over the photographs; thresholds on the energy need it.
+        `raw_S2`: by `validation.raw_signs`, the mean over the photographs; thresholds on the energy or the likeness need it.
         """
         whole_SC, inside_S = probabilities_SC, None
         if self._restriction is not None:
@@ -118,7 +121,7 @@ class Answers:
         sums = {rank: np.asarray(self.taxonomy.sum_over(rank, probabilities_SC)) for rank in RANKS}
         order = {rank: _order(sums_SG, top) for rank, sums_SG in sums.items()}
         ranked = {rank: self._ranked(rank, sums[rank], order[rank]) for rank in RANKS}
-        decisions = self._decisions(whole_SC, logsumexp_S, probabilities_SC, sums, order)
+        decisions = self._decisions(whole_SC, raw_S2, probabilities_SC, sums, order)
         poisonous_S = None if self._poisonous_C is None else probabilities_SC[:, self._poisonous_C].sum(axis=1)
         return [
             Answer(
@@ -132,6 +135,7 @@ class Answers:
                 decision=decisions[s],
                 restriction=self._restriction,
                 inside=None if inside_S is None else float(inside_S[s]),
+                shares=self._shares,
             )
             for s in range(len(probabilities_SC))
         ]
@@ -139,20 +143,20 @@ class Answers:
     def _decisions(
         self,
         whole_SC: NDArray[np.floating],
-        logsumexp_S: NDArray[np.floating] | None,
+        raw_S2: NDArray[np.floating] | None,
         probabilities_SC: NDArray[np.floating],
         sums: Mapping[str, NDArray[np.floating]],
         order: Mapping[str, NDArray[np.int64]],
     ) -> Sequence[Decision | None]:
         if self._decider is None:
             return [None] * len(whole_SC)
-        energy_S = np.full(len(whole_SC), np.nan) if logsumexp_S is None else logsumexp_S
+        raw_S2 = np.full((len(whole_SC), 2), np.nan) if raw_S2 is None else raw_S2
         first = {
             rank: (order_Sk[:, 0], np.take_along_axis(sums[rank], order_Sk[:, :1], axis=1)[:, 0])
             for rank, order_Sk in order.items()
             if order_Sk.shape[1]
         }
-        return self._decider.decide(probabilities_SC, first, *self._decider.flags(whole_SC, energy_S))
+        return self._decider.decide(probabilities_SC, first, *self._decider.flags(whole_SC, raw_S2))
 
     def _ranked(self, rank: str, sums_SG: NDArray[np.floating], order_Sk: NDArray[np.int64]) -> list[list[Taxon]]:
         rows = self.taxonomy.table.take(self._member[rank][order_Sk.ravel()]).to_pylist()

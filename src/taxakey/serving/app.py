@@ -53,9 +53,13 @@ def create_app(
     only: str | None = None,
     decide: Rule | None = None,
     costs: str | None = None,
+    shares: str | None = None,
 ) -> FastAPI:
-    """The server of an exported bundle, which is loaded here and now; raises what `load`, `only` and `deciding` raise."""
+    """The server of an exported bundle, which is loaded here and now; raises what `load`, `only`, `deciding` and `with_shares`
+    raise. `shares`: a file of them."""
     identifier = load(bundle_folder)
+    if shares is not None:
+        identifier = identifier.with_shares(shares)
     if decide or costs:
         identifier = identifier.deciding(decide, costs)
     return app_for(identifier if only is None else identifier.only(only), project=project, limits=limits)
@@ -103,6 +107,7 @@ class Service:
             "meaning": describe_threshold(self.identifier.calibration),
             **self._decided(),
             "restriction": self.identifier.restriction.meaning if self.identifier.restriction else None,
+            "shares": self.identifier.shares,
             "flagsUnknown": bool(self.identifier.decisions and self.identifier.decisions.unknown and self.identifier.rule),
             "marksPoisonous": taxonomy.poisonous() is not None,
             "takes": list(self.identifier.takes),
@@ -197,6 +202,7 @@ class Service:
             **self._decided(),
             "restriction": answer.restriction.meaning if answer.restriction else None,
             "inside": answer.inside,
+            "shares": answer.shares,
             "modelFingerprint": self.identifier.fingerprint,
         }
 

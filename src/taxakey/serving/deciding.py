@@ -101,12 +101,15 @@ class Decider:
         self._sets = decisions.sets(taxonomy) if decisions else None
 
     def flags(
-        self, probabilities_SC: NDArray[np.floating], logsumexp_S: NDArray[np.floating]
+        self, probabilities_SC: NDArray[np.floating], raw_S2: NDArray[np.floating]
     ) -> tuple[list[bool | None], list[bool | None]]:
-        """Unknown, and organism, of each specimen. They look at all classes of the model, whatever it is restricted to."""
+        """Unknown, and organism, of each specimen; `raw_S2`: by `raw_signs`, means over its photographs.
+
+        They look at all classes of the model, whatever it is restricted to.
+        """
         found: list[list[bool | None]] = []
         for rejection in (self.decisions.unknown, self.decisions.organism) if self.decisions else (None, None):
-            flags_S = None if rejection is None else rejection.flags(probabilities_SC, logsumexp_S)
+            flags_S = None if rejection is None else rejection.flags(probabilities_SC, *raw_S2.T)
             found.append([None] * len(probabilities_SC) if flags_S is None else flags_S.tolist())
         unknown, none_there = found
         return unknown, [None if flag is None else not flag for flag in none_there]

@@ -104,6 +104,7 @@ def _json_rows(file_name: str, answer: Answer, fingerprint: str) -> list[dict[st
             "families": [_plain(taxon) for taxon in answer.families],
             **({"decision": decision_facts(answer.decision)} if answer.decision else {}),
             **({"restriction": answer.restriction.meaning, "inside": answer.inside} if answer.restriction else {}),
+            **({"shares": answer.shares} if answer.shares else {}),
             "model": fingerprint,
         }
     ]
@@ -158,8 +159,9 @@ def _darwin_core_rows(file_name: str, answer: Answer, fingerprint: str) -> list[
 
 
 def _remarks(answer: Answer) -> str:
-    said = [answer.decision.sentence.rstrip(".")] if answer.decision else []
-    return "".join(f"; {text}" for text in [*said, *([answer.restriction.meaning.rstrip(".")] if answer.restriction else [])])
+    restricted = answer.restriction.meaning if answer.restriction else None
+    said = (answer.decision.sentence if answer.decision else None, restricted, answer.shares)
+    return "".join(f"; {text.rstrip('.')}" for text in said if text)
 
 
 def _qualifier(taxon: Taxon, *, sure: bool) -> str:

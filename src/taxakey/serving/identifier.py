@@ -10,15 +10,17 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from taxakey.artifacts import hash_of, kind_of, read_json, read_manifest
 from taxakey.calibration import Calibration, Decisions
+from taxakey.calibration.decisions import calibration_mark
+from taxakey.calibration.told_shares import ESTIMATE, require_room, shares_meaning, told_shares
+from taxakey.calibration.validation import raw_signs
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadImage, BadInput, MissingArtifact, TaxonomyMismatch, needs_extra
 from taxakey.metadata.encoder import FILE as METADATA_FILE
@@ -69,6 +71,8 @@ class Identifier:
         self.metadata = metadata
         self.decisions = decisions
         self.restriction: Restriction | None = None
+        self.shares: str | None = None
+        """What probabilities are corrected for, in a sentence for people."""
         self.asked = Deciding()
         self._answers = self._make_answers()
         self.teller = Teller(metadata, fusion)
@@ -78,7 +82,7 @@ class Identifier:
     def _make_answers(self) -> Answers:
         chosen = self.restriction.taxonomy if self.restriction else self.taxonomy
         decider = self.asked.bind(chosen, self.decisions)
-        return Answers(self.taxonomy, self.calibration, decider=decider, restriction=self.restriction)
+        return Answers(self.taxonomy, self.calibration, decider=decider, restriction=self.restriction, shares=self.shares)
 
     def only(self, wanted: str | Restriction) -> Identifier:
         """The same model for some of its species: "flora.csv", "flora.csv:Costa Rica", "Rosaceae" (see `restriction.restrict`).
@@ -103,6 +107,52 @@ class Identifier:
         other._answers = other._make_answers()
         return other
 
+    def with_shares(
+        self,
+        told: str,
+        photographs: Sequence[Specimen] = (),
+        *,
+        known: Known | Sequence[Known] = (),
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> Identifier:
+        """The same model where species are more or less frequent than in training: a file of shares, or "estimate" from these
+        photographs, all of which are then scored (see `calibration.told_shares`). Every answer says so.
+
+        Raises BadInput for a model that doesn't know what it was trained on, and what `told_shares` raises.
+        """
+        counts_C = self.decisions.train_images if self.decisions else ()
+        if not counts_C:
+            raise BadInput(
+                "this model doesn't say how many pictures of each species it learnt from; run `taxakey calibrate` on its run, "
+                "then export again"
+            )
+        plain, scores_IC, specimen_I = self.calibration or Calibration(), None, None
+        if told == ESTIMATE:
+            scores_IC, specimen_I = self._all_scores(photographs, known, batch_size)
+        shifted = told_shares(told, plain, self.taxonomy, counts_C, scores_IC, specimen_I)
+        other = copy.copy(self)
+        other._scaling, other.shares = shifted.bind(self.taxonomy), shares_meaning(told, shifted, counts_C)
+        other._answers = other._make_answers()
+        return other
+
+    def _all_scores(
+        self, photographs: Sequence[Specimen], known: Known | Sequence[Known], batch_size: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Raw scores of all photographs that can be read [I, C], and of which item each is, from 0 without gaps [I]."""
+        require_room(len(photographs), len(self.taxonomy))
+        waiting: deque[_Pending] = deque()  # keeps them alive, so that no two have one id
+        decoded = self._decoded(photographs, self._told_each(known), waiting, ahead=2 * batch_size)
+        items: dict[int, int] = {}
+        specimens, found = [], []
+        while batch := list(islice(decoded, batch_size)):
+            good = [(pending, pixels) for pending, pixels in batch if not isinstance(pixels, BadImage)]
+            if good:
+                found.append(self._scores(np.stack([pixels for _, pixels in good]), [pending.told for pending, _ in good]))
+            specimens += [items.setdefault(id(pending), len(items)) for pending, _ in good]
+        if not found:
+            raise BadInput("shares are estimated from photographs, and none of these can be read")
+        return np.concatenate(found), np.array(specimens)
+
     @property
     def rule(self) -> Rule | None:
         """What decides; None where nothing does."""
@@ -117,6 +167,7 @@ class Identifier:
             "costs": costs if costs is None or isinstance(costs, str) else costs.fingerprint,
             "decisions": self.decisions.fingerprint if self.decisions else None,
             "only": self.restriction.taxonomy.fingerprint if self.restriction else None,
+            "shares": calibration_mark(self._scaling.calibration) if self.shares else None,
         }
 
     @property
@@ -189,8 +240,11 @@ class Identifier:
         told = told or self.tell({})
         scores_BC = self._scores(pixels_B3HW, [told] * len(pixels_B3HW))
         answer_C = told.answer(self._scaling.probabilities(scores_BC))
-        energy_1 = logsumexp(scores_BC, axis=1).mean(keepdims=True)
-        return self._answers.from_probabilities(answer_C[None], top, [len(pixels_B3HW)], energy_1)[0]
+        raw_12 = self._raw_signs(scores_BC).mean(axis=0, keepdims=True)
+        return self._answers.from_probabilities(answer_C[None], top, [len(pixels_B3HW)], raw_12)[0]
+
+    def _raw_signs(self, scores_BC: NDArray[np.float32]) -> NDArray[np.float64]:
+        return raw_signs(scores_BC, self.taxonomy, self.decisions.likeness if self.decisions else None)
 
     def tell(self, known: Known) -> Told:
         """What is known of one specimen, for the network and for the fusion. Raises BadInput for bad values."""
@@ -241,9 +295,9 @@ class Identifier:
         if not batch:
             return
         scores_BC = self._scores(np.stack([pixels for _, pixels in batch]), [pending.told for pending, _ in batch])
-        energy_B = logsumexp(scores_BC, axis=1)
-        for (pending, _), probabilities_C, energy in zip(batch, self._scaling.probabilities(scores_BC), energy_B, strict=True):
-            pending.add(probabilities_C, float(energy))
+        raw_B2 = self._raw_signs(scores_BC)
+        for (pending, _), probabilities_C, raw_2 in zip(batch, self._scaling.probabilities(scores_BC), raw_B2, strict=True):
+            pending.add(probabilities_C, raw_2)
         batch.clear()
 
     def _finished(self, waiting: deque[_Pending], top: int) -> Iterator[tuple[Specimen, Answer | BadImage]]:
@@ -254,8 +308,8 @@ class Identifier:
         answers: Iterator[Answer] = iter(())
         if good:
             answers_SC = np.stack([pending.answer() for pending in good])
-            energy_S = np.array([pending.energy / len(pending.sources) for pending in good])
-            answers = iter(self._answers.from_probabilities(answers_SC, top, [len(p.sources) for p in good], energy_S))
+            raw_S2 = np.stack([pending.raw_2 / len(pending.sources) for pending in good])
+            answers = iter(self._answers.from_probabilities(answers_SC, top, [len(p.sources) for p in good], raw_S2))
         for pending in done:
             yield pending.item, pending.error or next(answers)
 
@@ -270,11 +324,11 @@ class _Pending:
             raise BadInput("a specimen has no photograph; leave its empty list out")
         self.left = len(self.sources)
         self.error: BadImage | None = None
-        self.energy = 0.0
+        self.raw_2 = np.zeros(2)
         self._gathered = told.gather()
 
-    def add(self, probabilities_C: NDArray[np.float64], energy: float) -> None:
-        self.energy += energy
+    def add(self, probabilities_C: NDArray[np.float64], raw_2: NDArray[np.float64]) -> None:
+        self.raw_2 = self.raw_2 + raw_2
         self._gathered.add(probabilities_C)
         self.left -= 1
 

@@ -35,11 +35,12 @@ def serve(
     only: str | None = None,
     decide: Rule | None = None,
     costs: str | None = None,
+    shares: str | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve a bundle until Ctrl-C or SIGTERM; `on_ready` is called with the address. Port 0: a free one.
 
-    `only`, `decide`, `costs`: as for `Identifier.only` and `.deciding`, for all requests.
+    `only`, `decide`, `costs`, `shares`: as for `Identifier.only`, `.deciding` and `.with_shares`, for all requests.
 
     Raises BadInput for a run that isn't exported yet, and for a port that is taken.
     """
@@ -47,7 +48,7 @@ def serve(
 
     bundle = Path(bundle)
     _refuse_a_run(bundle)
-    app = create_app(bundle, project=project, limits=limits, only=only, decide=decide, costs=costs)
+    app = create_app(bundle, project=project, limits=limits, only=only, decide=decide, costs=costs, shares=shares)
     listener = _listen(host, port)
     name = f"[{host}]" if ":" in host else host
     address = f"http://{name}:{listener.getsockname()[1]}"

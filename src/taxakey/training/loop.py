@@ -7,7 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import taxakey.torchvision_guard  # noqa: F401  before Lightning
@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from taxakey import artifacts, progress
 from taxakey.calibration.decisions import FILE as DECISIONS_FILE
 from taxakey.calibration.decisions import Decisions
+from taxakey.calibration.likeness import learn_likeness
 from taxakey.calibration.stored import Calibration
 from taxakey.calibration.validation import learn_from_validation
 from taxakey.cpu_memory import keep_freed_memory
@@ -348,12 +349,18 @@ def _calibrate(run: _Run, network: Network, device: str) -> tuple[Calibration, D
     part = run.dataset.part("validation")
     if not (part.class_index >= 0).any():
         return None, None
-    return learn_from_validation(_scores(run, network, device), part.observation_ids, part.truth(), run.dataset.taxonomy)
+    train = run.dataset.part("train")
+    likeness = learn_likeness(
+        lambda some: _scores(run, network, device, train.only(some)), train.class_index, run.dataset.taxonomy
+    )
+    scores_IC = _scores(run, network, device, part)
+    truth, taxonomy = part.truth(), run.dataset.taxonomy
+    calibration, decisions = learn_from_validation(scores_IC, part.observation_ids, truth, taxonomy, likeness=likeness)
+    return calibration, replace(decisions, train_images=tuple(run.dataset.train_counts().tolist()))
 
 
-def _scores(run: _Run, network: Network, device: str) -> NDArray[np.float32]:
-    """Raw scores [I, C] of the validation pictures."""
-    part = run.dataset.part("validation")
+def _scores(run: _Run, network: Network, device: str, part: Part) -> NDArray[np.float32]:
+    """Raw scores [I, C] of pictures."""
     told_NM = run.metadata(part)
     if run.vectors is not None:
         head: nn.Module = network.head.cpu()

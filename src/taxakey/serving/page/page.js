@@ -320,7 +320,7 @@ async function introduce() {
     element("scope").textContent = `knows ${species}`;
     const calibrated = facts.calibrated ? "calibrated" : "not calibrated";
     const strangers = facts.flagsUnknown ? "A species that it doesn't know may be named wrongly." : "A species that it doesn't know is always named wrongly.";
-    const restriction = facts.restriction ? `${facts.restriction} ` : "";
+    const restriction = [facts.restriction, facts.shares].filter(Boolean).map((said) => `${said} `).join("");
     element("facts").textContent = `${restriction}Model ${facts.modelFingerprint}: ${species}, ${higher}; ${calibrated}. Taxakey ${facts.version}. ` +
       `${strangers} Photographs are not kept.`;
   } catch {
