@@ -13,7 +13,7 @@ import timm
 import torch
 from PIL import Image
 
-import taxakey.export as exporting
+import taxakey.export.onnx_file as exporting
 from taxakey.artifacts import read_manifest
 from taxakey.calibration import Calibration
 from taxakey.dataset.preprocess import Preprocess
