@@ -6,6 +6,7 @@ Shapes: B pictures, H × W pixels, M metadata inputs, C classes, S specimens.
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from taxakey.artifacts import hash_of, kind_of, read_json, read_manifest
+from taxakey.artifacts import Manifest, hash_of, kind_of, read_json, read_manifest
 from taxakey.calibration import Calibration, Decisions
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadImage, BadInput, MissingArtifact, TaxonomyMismatch, needs_extra
@@ -45,7 +46,8 @@ FINGERPRINT_DIGITS = 16
 class Identifier:
     """Names photographs. Made by `load`; may be used from several threads at once.
 
-    `fingerprint` is the start of the SHA-256 of the trained weights: a run and the bundle exported from it have the same.
+    `fingerprint` is the start of the SHA-256 of the trained weights: a run and the bundle exported from it have the same, unless
+    it was made smaller.
     """
 
     def __init__(
@@ -346,11 +348,19 @@ def _load_bundle(folder: Path, device: str, threads: int | None) -> Identifier:
     calibration_file = folder / "calibration.json"
     calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
     decisions = Decisions.beside(folder, taxonomy, calibration)
-    fingerprint = manifest.inputs["weights"][:FINGERPRINT_DIGITS]
+    fingerprint = _fingerprint(manifest)
     fusion = Fusion.beside(folder, taxonomy.fingerprint)
     return Identifier(
         scorer, taxonomy, preprocess, calibration, fingerprint=fingerprint, metadata=metadata, decisions=decisions, fusion=fusion
     )
+
+
+def _fingerprint(manifest: Manifest) -> str:
+    """That of the trained weights; of a bundle in fewer bits or for fewer species, which answers differently, one of its own."""
+    weights, precision = manifest.inputs["weights"], manifest.recipe.get("precision", "fp32")
+    if precision != "fp32" or "only" in manifest.recipe:
+        weights = hashlib.sha256(f"{weights} {precision} {manifest.taxonomy}".encode()).hexdigest()
+    return weights[:FINGERPRINT_DIGITS]
 
 
 def _load_trained(folder: Path, device: str) -> Identifier:
