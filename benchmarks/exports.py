@@ -1,11 +1,11 @@
 """What smaller numbers cost: a run and bundles exported from it, on the same pictures of a dataset's part.
 
-    python benchmarks/exports.py RUN DATASET BUNDLE... [--part test] [--batch 8] [--rounds 9]
+    python benchmarks/exports.py RUN DATASET BUNDLE... [--part test] [--batch 8] [--rounds 9] [--pictures N]
 
-Printed for the run (eager torch) and each bundle (onnxruntime): bytes of weights, images a second, top-1 with a 95 % interval, the
-paired difference to the run with its interval (1,000 resamples of observations), and the share of pictures with the run's best
-species. Images a second: medians of rounds of one batch, all models taking turns, with as many threads as torch takes. A bundle of
-some of the species (--only) can't be judged on all pictures and is refused.
+Printed for the run (eager torch) and each bundle (onnxruntime): bytes of weights, images a second, top-1 with a 95 % interval,
+the paired difference to the run with its interval (1,000 resamples of pictures), and the share of pictures with the run's best
+species. Images a second: medians of rounds of one batch, all models taking turns, with as many threads as torch takes. `--pictures`
+draws so many of the part. A bundle of some of the species (--only) can't be judged on all pictures and is refused.
 """
 
 from __future__ import annotations
@@ -57,9 +57,12 @@ def main() -> None:
     parser.add_argument("--part", default="test")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--pictures", type=int)
     arguments = parser.parse_args()
     folders = [arguments.run, *arguments.bundles]
     rows = Dataset.open(arguments.dataset).part(arguments.part)
+    if arguments.pictures is not None:
+        rows = rows.only(np.sort(np.random.default_rng(0).permutation(len(rows))[: arguments.pictures]))
     threads = torch.get_num_threads()
     models = [load(folder, threads=threads) for folder in folders]
     for folder, model in zip(folders, models, strict=True):

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from untrained import BACKBONE, SIZE, train_nothing
 
 import taxakey.export.onnx_file as exporting
 from taxakey.artifacts import read_manifest
@@ -29,7 +30,7 @@ from taxakey.taxonomy import Taxonomy
 from taxakey.training import checkpoint
 from taxakey.training.checkpoint import Model, load_model, save_model
 from taxakey.training.recipe import recipe_from
-from untrained import BACKBONE, SIZE, train_nothing
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:

@@ -19,13 +19,21 @@ from taxakey.training.recipe import recipe_from
 
 BACKBONE = "test_byobnet"  # one of timm's own for tests: half a million parameters, quick to export
 SIZE = (3, 64, 64)
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def train_nothing(folder: Path, kind: str, *, species: int = 11, seed: int = 0) -> Path:
     """A run's model/ folder with random weights and lively scores."""
     torch.manual_seed(seed)
     taxonomy = Taxonomy.from_rows(
-        [{"scientificName": f"Genus{i % 4} species{i}", "genus": f"Genus{i % 4}", "family": "Aceae"} for i in range(species)]
+        [
+            {
+                "scientificName": f"Genus{_LETTERS[i % 4]} species{_LETTERS[i]}",
+                "genus": f"Genus{_LETTERS[i % 4]}",
+                "family": "Aceae",
+            }
+            for i in range(species)
+        ]
     )
     recipe = recipe_from({"name": kind, "backbone": {"name": BACKBONE, "weights": "none"}, "head": {"kind": kind}}, "a test")
     backbone = timm.create_model(BACKBONE, num_classes=0)

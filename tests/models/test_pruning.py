@@ -31,7 +31,14 @@ from taxakey.taxonomy import Taxonomy
 
 SPECIES = 24
 FEATURES = 8
-ROWS = [LinearOptions(), BottleneckOptions(width=5), MlpOptions(hidden=9), CosineOptions(), ArcFaceOptions(), SampledOptions(width=4)]
+ROWS = [
+    LinearOptions(),
+    BottleneckOptions(width=5),
+    MlpOptions(hidden=9),
+    CosineOptions(),
+    ArcFaceOptions(),
+    SampledOptions(width=4),
+]
 TREES = [
     TreeOptions(width=5),
     TreeOptions(width=None, nodes="taxa"),
@@ -44,9 +51,7 @@ KEPT = [[3], [0, 1, 2], [0, 5, 6, 13, 23], list(range(1, SPECIES)), list(range(S
 
 @pytest.fixture(scope="module")
 def taxonomy() -> Taxonomy:
-    rows = [
-        {"scientificName": f"G{i // 4} s{i:02d}", "genus": f"G{i // 4}", "family": f"F{i // 8}"} for i in range(SPECIES)
-    ]
+    rows = [{"scientificName": f"G{i // 4} s{i:02d}", "genus": f"G{i // 4}", "family": f"F{i // 8}"} for i in range(SPECIES)]
     return Taxonomy.from_rows(rows)
 
 
@@ -121,7 +126,7 @@ def test_of_a_head_with_further_targets_the_species_are_kept(taxonomy: Taxonomy)
 
 @pytest.mark.parametrize("options", [HashedOptions(width=4), AdaptiveOptions(width=4)], ids=lambda options: options.kind)
 def test_shared_weights_can_not_be_left_out(options: HeadOptions, taxonomy: Taxonomy) -> None:
-    with pytest.raises(BadInput, match="share their weights.*--only"):
+    with pytest.raises(BadInput, match=r"share their weights.*--only"):
         pruned(lively(options, taxonomy), np.array([0, 1]))
 
 

@@ -19,7 +19,9 @@ def export(
     only: Annotated[str | None, typer.Option(help=ONLY)] = None,
     dataset: Annotated[Path | None, typer.Option(help="Its validation pictures judge the bundle, and calibrate int8.")] = None,
     pictures: Annotated[int, typer.Option(help="How many of them for each.")] = 256,
-    agreement: Annotated[float, typer.Option(help="Share of pictures that must keep their best species, but for fp32: all.")] = 0.98,
+    agreement: Annotated[
+        float, typer.Option(help="Share of pictures that must keep their best species, but for fp32: all.")
+    ] = 0.98,
 ) -> None:
     """Write a bundle for serving (ONNX, names, calibration, card); refused when its answers aren't those of the model.
 

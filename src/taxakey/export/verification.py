@@ -59,8 +59,8 @@ def verify(
 ) -> Measured:
     """Measure `file` against `network` on these pictures.
 
-    Raises ExportMismatch where fewer than the share `agreement` get the same best class; None asks for the same log-probabilities,
-    as `onnx_file.check` does.
+    Raises ExportMismatch where fewer than the share `agreement` get the same best class; None asks for the same
+    log-probabilities, as `onnx_file.check` does.
     """
     import torch
 
