@@ -4,8 +4,8 @@
 
 Printed for the run (eager torch) and each bundle (onnxruntime): bytes of weights, images a second, top-1 with a 95 % interval,
 the paired difference to the run with its interval (1,000 resamples of pictures), and the share of pictures with the run's best
-species. Images a second: medians of rounds of one batch, all models taking turns, with as many threads as torch takes. `--pictures`
-draws so many of the part. A bundle of some of the species (--only) can't be judged on all pictures and is refused.
+species. Images a second: medians of rounds of one batch, all models taking turns, with as many threads as torch takes.
+`--pictures` draws so many of the part. A bundle of some of the species (--only) can't be judged on all pictures and is refused.
 """
 
 from __future__ import annotations

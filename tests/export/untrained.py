@@ -25,16 +25,8 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 def train_nothing(folder: Path, kind: str, *, species: int = 11, seed: int = 0) -> Path:
     """A run's model/ folder with random weights and lively scores."""
     torch.manual_seed(seed)
-    taxonomy = Taxonomy.from_rows(
-        [
-            {
-                "scientificName": f"Genus{_LETTERS[i % 4]} species{_LETTERS[i]}",
-                "genus": f"Genus{_LETTERS[i % 4]}",
-                "family": "Aceae",
-            }
-            for i in range(species)
-        ]
-    )
+    names = [(f"Genus{_LETTERS[i % 4]}", f"species{_LETTERS[i]}") for i in range(species)]
+    taxonomy = Taxonomy.from_rows([{"scientificName": f"{g} {s}", "genus": g, "family": "Aceae"} for g, s in names])
     recipe = recipe_from({"name": kind, "backbone": {"name": BACKBONE, "weights": "none"}, "head": {"kind": kind}}, "a test")
     backbone = timm.create_model(BACKBONE, num_classes=0)
     network = Network(backbone, build_head(recipe.head, backbone.num_features, taxonomy))

@@ -102,7 +102,7 @@ def quantisable(graph: onnx.ModelProto) -> list[str]:
 def write_static(source: Path, file: Path, reader: Any, ranges: Path, spared: list[str]) -> None:
     """Products, sums and means in int8, in QDQ form, weights per channel, but for the `spared` nodes.
 
-    `reader` hands over the pictures that ranges are taken from; `ranges` keeps these, and no picture is asked for where it exists.
+    `reader` hands over the pictures that ranges are taken from; `ranges` keeps these, and where it exists none is asked for.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
