@@ -17,6 +17,7 @@ from scipy.special import log_softmax
 from taxakey.errors import ExportMismatch
 
 if TYPE_CHECKING:
+    import torch.onnx
     from torch import nn
 
 TOLERANCE = 1e-4
@@ -43,21 +44,29 @@ def write_onnx(network: nn.Module, input_size: tuple[int, int, int], file: Path,
         del examples["metadata"]
     batch = torch.export.Dim("batch", min=1)
     with _quiet_exporter(), torch.no_grad():
-        torch.onnx.export(
+        program = torch.onnx.export(
             network.float().cpu().eval(),
             tuple(examples.values()),
-            str(aside / file.name),
             input_names=list(examples),
             output_names=["scores"],
             dynamic_shapes=tuple({0: batch} for _ in examples),
             opset_version=OPSET,
             dynamo=True,
-            external_data=False,  # torch still writes them aside where one file can't hold them
             verbose=False,
         )
+        assert program is not None  # dynamo always gives one
+        _forget_origins(program)
+        program.save(aside / file.name)  # weights go into a file beside it where one can't hold them
     for written in sorted(aside.iterdir(), reverse=True):  # the .data first: a model.onnx is never there without it
         written.replace(file.parent / written.name)
     aside.rmdir()
+
+
+def _forget_origins(program: torch.onnx.ONNXProgram) -> None:
+    """Each node tells which line of which file it came from: bytes for nothing, and folders of ours in a file for others."""
+    program.model.graph.metadata_props.clear()
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
 
 
 @contextlib.contextmanager
