@@ -24,8 +24,8 @@ from taxakey.metadata.observation import encoded
 from taxakey.models.backbones import Network
 from taxakey.models.head_options import build_head
 from taxakey.models.metadata_vit import with_metadata_tokens
+from taxakey.prediction.scorers import OnnxScorer
 from taxakey.serving.identifier import load
-from taxakey.serving.scorers import OnnxScorer
 from taxakey.taxonomy import Taxonomy
 from taxakey.training import checkpoint
 from taxakey.training.checkpoint import Model, load_model, save_model

@@ -18,7 +18,7 @@ from taxakey.export import write_onnx
 from taxakey.export.pictures import BATCH, DrawnPictures, Given
 from taxakey.export.precisions import quantisable, read_onnx, write_dynamic, write_halved, write_static
 from taxakey.export.sparing import write_sparing
-from taxakey.serving.scorers import OnnxScorer
+from taxakey.prediction.scorers import OnnxScorer
 
 SIZE = (3, 16, 16)
 

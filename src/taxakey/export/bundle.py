@@ -20,6 +20,7 @@ from taxakey.export.sparing import write_sparing
 from taxakey.export.verification import Measured, verify
 from taxakey.metadata.encoder import FILE as METADATA_FILE
 from taxakey.metadata.observation import terms
+from taxakey.prediction.bundle import FILE
 from taxakey.prediction.fusion import FILE as FUSION_FILE
 from taxakey.prediction.fusion import Fusion
 from taxakey.serving.restriction import restrict
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from taxakey.training.checkpoint import Model
 
-FILE = "model.onnx"
 MEASURED_FILE = "measured.json"
 _WIDTHS = {"fp32": "float32", "fp16": "weights in float16", "int8-dynamic": "matrix products in int8", "int8": "int8"}
 
@@ -74,7 +74,8 @@ def export(model_folder: Path | str, out: Path | str, options: ExportOptions | N
         from taxakey.training.checkpoint import load_model
     out, options = Path(out), options or ExportOptions()
     model = load_model(model_folder)
-    network, notes = model.network, ()
+    network: nn.Module = model.network
+    notes: tuple[str, ...] = ()
     if options.only is not None:
         smaller = prune(model, restrict(model.taxonomy, options.only))
         model, network, notes = smaller.model, smaller.whole, smaller.notes
@@ -140,6 +141,8 @@ def _removed(out: Path) -> None:
 
 
 def _finish(model: Model, out: Path, plan: Plan, measured: Measured, notes: tuple[str, ...]) -> Manifest:
+    from taxakey.frontier.measuring import multiply_adds, parameters
+
     write_parquet(out / "taxonomy.parquet", model.taxonomy.table)
     write_json(out / "config.json", dict(model.config))
     if model.calibration is not None:
@@ -156,6 +159,7 @@ def _finish(model: Model, out: Path, plan: Plan, measured: Measured, notes: tupl
     write_json(out / MEASURED_FILE, asdict(measured))
     write_text(out / "README.md", _card(model, plan.recipe, notes))
     counts = {"classes": len(model.taxonomy), "bytes": measured.bytes}
+    counts |= {"parameters": parameters(model), "multiply_adds": multiply_adds(model)}
     return finish(out, plan, counts=counts, taxonomy=model.taxonomy.fingerprint, notes=notes)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from taxakey.calibration import Calibration, Decisions
 from taxakey.calibration.decisions import calibration_mark
 from taxakey.models.backbones import Network
+from taxakey.models.heads import Head
 from taxakey.models.pruning import pruned
 from taxakey.serving.restriction import Restriction
 from taxakey.taxonomy import Taxonomy
@@ -47,6 +48,7 @@ def prune(model: Model, restriction: Restriction) -> Pruned:
     thresholds of ranks, as when a whole model's answers are restricted. What looks at all species goes, and the notes say so.
     """
     taxonomy = restriction.taxonomy
+    assert isinstance(model.network.head, Head)
     network = Network(model.network.backbone, pruned(model.network.head, restriction.allowed_A)).eval()
     calibration, notes = _calibration(model.calibration, taxonomy)
     decisions, further = _decisions(model.decisions, calibration, taxonomy, same=not notes)

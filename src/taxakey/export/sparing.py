@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 
 from taxakey.export.pictures import Given, Pictures
 from taxakey.export.precisions import quantisable, read_onnx, write_static
-from taxakey.serving.scorers import OnnxScorer
+from taxakey.prediction.scorers import OnnxScorer
 
 BLOCKS = 8
 """Runs of neighbouring layers that are tried and spared together: at most 2 · BLOCKS files are tried."""

@@ -6,7 +6,6 @@ Shapes: B pictures, C classes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from taxakey.calibration import BoundCalibration
 from taxakey.errors import ExportMismatch
 from taxakey.export.onnx_file import difference_of
 from taxakey.export.pictures import Given, Pictures
-from taxakey.serving.scorers import OnnxScorer, Scorer, TorchScorer
+from taxakey.prediction.scorers import OnnxScorer, Scorer, TorchScorer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,11 +99,11 @@ def _speeds(scorers: tuple[Scorer, Scorer], given: Given) -> list[float]:
     seconds: list[list[float]] = [[], []]
     for _ in range(_ROUNDS):
         for times, scorer in zip(seconds, scorers, strict=True):
-            times.append(_seconds(lambda scorer=scorer: scorer.scores(*given.values())))
+            times.append(_seconds(scorer, given))
     return [len(given["pixels"]) / float(np.median(times)) for times in seconds]
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def _seconds(scorer: Scorer, given: Given) -> float:
     before = time.perf_counter()
-    call()
+    scorer.scores(*given.values())
     return time.perf_counter() - before

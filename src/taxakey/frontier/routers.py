@@ -22,6 +22,7 @@ from taxakey.metrics.intervals import RESAMPLES, Interval
 from taxakey.prediction.gates import Gate, GateOptions, answer_features, fit_gate
 from taxakey.prediction.member_weights import by_likelihood
 from taxakey.prediction.members import Member, Pool
+from taxakey.prediction.opened import open_model
 from taxakey.prediction.routing import (
     Cascade,
     Routed,
@@ -34,7 +35,6 @@ from taxakey.prediction.routing import (
     true_probabilities,
     uniform,
 )
-from taxakey.training.checkpoint import load_model
 
 MEAN = "mean of all"
 BUDGETS = (1.3, 2.0, 3.0)
@@ -98,7 +98,7 @@ def expert_costs(members: Sequence[Member]) -> NDArray[np.float64]:
         folder = Path(member.manifest.recipe.get("model") or "-")
         if not folder.is_dir():
             raise BadInput(f"{member.folder}: its model isn't where it was, so what it costs can't be counted; predict again")
-        costs.append(multiply_adds(load_model(folder)))
+        costs.append(multiply_adds(open_model(folder)))
     return np.array(costs, dtype=np.float64)
 
 
