@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from taxakey.export import write_onnx
 from taxakey.export.pictures import BATCH, DrawnPictures, Given
-from taxakey.export.precisions import quantisable, read_onnx, write_dynamic, write_halved, write_static
+from taxakey.export.precisions import (
+    quantisable,
+    read_onnx,
+    write_dynamic,
+    write_halved,
+    write_narrow_weights,
+    write_static,
+)
 from taxakey.export.sparing import write_sparing
 from taxakey.prediction.scorers import OnnxScorer
 
@@ -77,6 +84,37 @@ def test_what_float16_can_not_hold_stays_float32(tmp_path: Path) -> None:
     kept = [name for name, tensor in initialisers(tmp_path / "half.onnx").items() if tensor.data_type == onnx.TensorProto.FLOAT]
     assert any("one.weight" in name for name in kept)
     assert np.isfinite(scored(network, tmp_path / "half.onnx")[1]).all()
+
+
+class Products(nn.Module):
+    """Each way that a product's weights lie in a file: a convolution, Gemm (transposed), MatMul; outputs of very unlike sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.conv, self.gemm = nn.Conv2d(3, 8, 4, stride=4), nn.Linear(8, 6)
+        self.matmul = nn.Parameter(torch.randn(6, 5) * torch.tensor([1.0, 1e-3, 1e3, 1.0, 0.0]))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.gemm(self.conv(pixels).relu().mean((2, 3))).relu() @ self.matmul
+
+
+def test_weights_in_int8_are_rounded_output_by_output_and_computed_with_in_float32(tmp_path: Path) -> None:
+    network = Products().eval()
+    write_onnx(network, SIZE, tmp_path / "model.onnx")
+    write_narrow_weights(tmp_path / "model.onnx", tmp_path / "narrow.onnx")
+    narrow = [tensor for tensor in initialisers(tmp_path / "narrow.onnx").values() if tensor.data_type == onnx.TensorProto.INT8]
+    assert sorted(tuple(tensor.dims) for tensor in narrow) == [(6, 5), (6, 8), (8, 3, 4, 4)]
+    onnx.checker.check_model(tmp_path / "narrow.onnx", full_check=True)
+    # The same by hand: each output's weights in steps of a 127th of the largest.
+    with torch.no_grad():
+        for weights, outputs in ((network.conv.weight, 0), (network.gemm.weight, 0), (network.matmul, 1)):
+            for number in range(weights.shape[outputs]):
+                row = weights.select(outputs, number)
+                if (step := row.abs().max() / 127) > 0:
+                    row.copy_((row / step).round() * step)
+    expected, found = scored(network, tmp_path / "narrow.onnx")
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_dynamic_int8_needs_the_exporters_shapes_emptied(small: tuple[nn.Module, Path], tmp_path: Path) -> None:
@@ -181,6 +219,11 @@ def test_the_guilty_layer_is_found_and_spared(tmp_path: Path) -> None:
     assert 1 <= len(spared) <= len(nodes) // 2
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node)
     assert kinds["QuantizeLinear"] >= 4
+    weights = [
+        tensor for tensor in initialisers(tmp_path / "int8.onnx").values() if len(tensor.dims) == 2 and min(tensor.dims) > 1
+    ]
+    types = Counter(tensor.data_type for tensor in weights)
+    assert types == {onnx.TensorProto.INT8: len(spared), onnx.TensorProto.UINT8: len(nodes) - len(spared)}
     assert not [file for file in tmp_path.iterdir() if "ranges" in file.name or "trial" in file.name]
 
 

@@ -15,7 +15,9 @@ ONLY = (
 def export(
     model: Annotated[Path, typer.Argument(help="A run or its model/ folder.")],
     out: Annotated[Path, typer.Argument(help="Folder for the bundle.")],
-    precision: Annotated[str, typer.Option(help="fp32, fp16 (half the bytes), int8-dynamic or int8.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16 (half the bytes), int8-weights (a quarter), int8-dynamic or int8.")
+    ] = "fp32",
     only: Annotated[str | None, typer.Option(help=ONLY)] = None,
     dataset: Annotated[Path | None, typer.Option(help="Its validation pictures judge the bundle, and calibrate int8.")] = None,
     pictures: Annotated[int, typer.Option(help="How many of them for each.")] = 256,

@@ -15,7 +15,7 @@ from taxakey.errors import BadInput, ExportMismatch, needs_extra
 from taxakey.export import onnx_file
 from taxakey.export.onnx_file import OPSET, TOLERANCE
 from taxakey.export.pictures import DrawnPictures, Pictures, validation_pictures
-from taxakey.export.precisions import PRECISIONS, Precision, write_dynamic, write_halved
+from taxakey.export.precisions import PRECISIONS, Precision, write_dynamic, write_halved, write_narrow_weights
 from taxakey.export.sparing import write_sparing
 from taxakey.export.verification import Measured, verify
 from taxakey.metadata.encoder import FILE as METADATA_FILE
@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from taxakey.training.checkpoint import Model
 
 MEASURED_FILE = "measured.json"
-_WIDTHS = {"fp32": "float32", "fp16": "weights in float16", "int8-dynamic": "matrix products in int8", "int8": "int8"}
+_WIDTHS = {
+    "fp32": "float32",
+    "fp16": "weights in float16, computed with in float32",
+    "int8-weights": "weights in int8, computed with in float32",
+    "int8-dynamic": "matrix products in int8",
+    "int8": "products, sums and means in int8",
+}
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,8 @@ def _write_model(model: Model, network: nn.Module, file: Path, options: ExportOp
         onnx_file.check(network, size, whole, classes=len(model.taxonomy), metadata=told)
         if options.precision == "fp16":
             write_halved(whole, file)
+        elif options.precision == "int8-weights":
+            write_narrow_weights(whole, file)
         elif options.precision == "int8-dynamic":
             write_dynamic(whole, file)
         elif options.precision == "int8":
@@ -129,7 +137,7 @@ def _write_model(model: Model, network: nn.Module, file: Path, options: ExportOp
 
 
 def _spared(nodes: list[str]) -> tuple[str, ...]:
-    return (f"{len(nodes)} layers stay in float32, because int8 harmed them most",) if nodes else ()
+    return (f"{len(nodes)} layers compute in float32, because int8 harmed them most",) if nodes else ()
 
 
 def _removed(out: Path) -> None:

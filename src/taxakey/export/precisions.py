@@ -1,4 +1,4 @@
-"""Smaller numbers in an ONNX file: weights in float16, or products in int8.
+"""Smaller numbers in an ONNX file: weights in float16 or int8, or products in int8.
 
 Two traps of onnxruntime's quantisation are met here. The shapes that torch's exporter writes into the graph contradict those
 that quantisation infers, and it fails ("Inferred shape and existing shape differ"): they are emptied first. And where a processor
@@ -19,10 +19,11 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-Precision = Literal["fp32", "fp16", "int8-dynamic", "int8"]
+Precision = Literal["fp32", "fp16", "int8-weights", "int8-dynamic", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _LARGEST_HALF = 65504.0
+_SMALLEST_SCALE = 1e-30  # of an output whose weights are all 0
 _ONE_FILE = 1_500_000_000  # bytes; a file of 2 GB or more can't be written by protobuf
 _PRODUCTS = ("MatMul", "Gemm")
 _QUANTISED = ("Conv", *_PRODUCTS, "Add", "Mul", "GlobalAveragePool")
@@ -57,20 +58,70 @@ def write_halved(source: Path, file: Path) -> None:
     from onnx import numpy_helper
 
     graph = read_onnx(source)
-    casts = []
-    for tensor in graph.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT:
-            continue
+    widening = []
+    for tensor in _floats(graph):
         values = numpy_helper.to_array(tensor)
         if values.size < 2 or np.abs(values).max() > _LARGEST_HALF:
             continue
         name = tensor.name
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.widened", to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *graph.graph.node]
+        widening.append(
+            onnx.helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.widened", to=onnx.TensorProto.FLOAT)
+        )
+    _put_first(graph, widening)
+    write_graph(graph, file)
+
+
+def write_narrow_weights(source: Path, file: Path) -> None:
+    """Weights of products in int8, computing in float32: a quarter of the bytes, and as quick, as `write_halved`."""
+    graph = read_onnx(source)
+    narrow_weights(graph)
+    write_graph(graph, file)
+
+
+def narrow_weights(graph: onnx.ModelProto) -> None:
+    """Put each float weight of a product as whole numbers from -127 to 127 and a scale for each of its outputs.
+
+    They are multiplied by nodes of their own and not by DequantizeLinear, which onnxruntime would do again at each call.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    axis_of = _output_axes(graph)
+    widening = []
+    for tensor in [tensor for tensor in _floats(graph) if tensor.name in axis_of]:
+        name, values = tensor.name, numpy_helper.to_array(tensor)
+        others = tuple(axis for axis in range(values.ndim) if axis != axis_of[name] % values.ndim)
+        scale = np.maximum(np.abs(values).max(axis=others, keepdims=True) / 127, _SMALLEST_SCALE).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(np.round(values / scale).astype(np.int8), f"{name}.int8"))
+        graph.graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
+        float32 = onnx.TensorProto.FLOAT
+        widening.append(onnx.helper.make_node("Cast", [f"{name}.int8"], [f"{name}.whole"], name=f"{name}.whole", to=float32))
+        widening.append(onnx.helper.make_node("Mul", [f"{name}.whole", f"{name}.scale"], [name], name=f"{name}.widened"))
+    _put_first(graph, widening)
+
+
+def _floats(graph: onnx.ModelProto) -> list[onnx.TensorProto]:
+    import onnx
+
+    return [tensor for tensor in graph.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
+
+
+def _output_axes(graph: onnx.ModelProto) -> dict[str, int]:
+    """Name of each tensor that a product takes for its weights, and the axis that its outputs lie along."""
+    found = {}
+    for node in graph.graph.node:
+        if node.op_type in ("Conv", *_PRODUCTS):
+            turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+            found[node.input[1]] = 0 if node.op_type == "Conv" or turned else -1
+    return found
+
+
+def _put_first(graph: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
+    """Before all others: a graph's nodes stand in the order in which they are computed."""
+    nodes = [*nodes, *graph.graph.node]
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
-    write_graph(graph, file)
 
 
 def write_dynamic(source: Path, file: Path) -> None:
@@ -102,8 +153,10 @@ def quantisable(graph: onnx.ModelProto) -> list[str]:
 def write_static(source: Path, file: Path, reader: Any, ranges: Path, spared: list[str]) -> None:
     """Products, sums and means in int8, in QDQ form, weights per channel, but for the `spared` nodes.
 
+    These compute in float32, and only their weights are int8: sparing a layer costs time where int8 is quick, but no bytes.
     `reader` hands over the pictures that ranges are taken from; `ranges` keeps these, and where it exists none is asked for.
     """
+    import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     with quiet_quantiser():
@@ -121,6 +174,10 @@ def write_static(source: Path, file: Path, reader: Any, ranges: Path, spared: li
             use_external_data_format=graph.ByteSize() > _ONE_FILE,
             calibration_cache_path=ranges,
         )
+    if spared:
+        graph = onnx.load(file)
+        narrow_weights(graph)
+        write_graph(graph, file)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Static int8, with the layers left in float32 that it harms most: a bounded search. Shapes: N pictures, C classes."""
+"""Static int8, with the layers computing in float32 that it harms most: a bounded search. Shapes: N pictures, C classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 
 def write_sparing(source: Path, file: Path, pictures: Pictures, agreement: float) -> list[str]:
-    """Write `file` in int8 and give the names of the nodes that stayed in float32.
+    """Write `file` in int8 and give the names of the nodes that compute in float32.
 
     First none do. Where the best class is then the same for less than the share `agreement` of the pictures, each block of
     layers is quantised alone, and the blocks with the largest mean squared error of log-probabilities are spared, one more at a
