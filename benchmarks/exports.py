@@ -1,13 +1,14 @@
-"""What a smaller bundle costs: one run in every precision and for some of its species, on the same pictures.
+"""What a smaller file costs: one model in every precision and for some of its species, on the same pictures.
 
-    python benchmarks/exports.py RUN DATASET WORK [--part test] [--every 4] [--pictures 128] [--agreement 0.98] [--out FILE]
+    python benchmarks/exports.py RUN DATASET WORK [--part test] [--every 4] [--pictures 64] [--agreement 0.9] [--out FILE]
 
-Exports into WORK (what lies there finished is taken), and asks eager torch and every bundle about each batch of the part, in
-turns. Printed and added to `--out` as lines of JSON, for each bundle: bytes of weights; the share of pictures with torch's best
-species, and by how much a calibrated probability differs at most; images a second, the median of the batches, and their ratio to
-torch's; top-1 with a 95 % interval, and the paired difference to fp32 with its interval (1,000 resamples of pictures).
+Writes the files into WORK and asks eager torch (channels last, as `taxakey predict` runs it) and each of them about every batch
+of the part, in turns. Printed and added to `--out` as lines of JSON: bytes; the share of pictures with torch's best species, and
+by how much a calibrated probability differs at most; images a second, the median of the batches, and their ratio to torch's;
+top-1 with a 95 % interval, and the paired difference to fp32 with its interval (1,000 resamples of pictures).
 
-"some" holds every fourth species (`--every`) in float32. It is judged on pictures of these alone: against torch's answers
+int8 takes its ranges from `--pictures` of validation, and computes in float32 where these would lose more than `--agreement`
+allows. "some" holds every fourth species (`--every`) in float32. It is judged on pictures of these alone: against torch's answers
 restricted to them, but its top-1 against that of the whole model, which has more to choose from.
 """
 
@@ -18,7 +19,6 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
 import taxakey.torchvision_guard  # noqa: F401  before timm
 
@@ -26,15 +26,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from taxakey.calibration import Calibration
+from taxakey.cpu_memory import keep_freed_memory
+from taxakey.dataset.preprocess import Preprocess
 from taxakey.dataset.reader import Dataset, Part
-from taxakey.errors import ExportMismatch
-from taxakey.export import ExportOptions, Precision, export
+from taxakey.export import write_onnx
+from taxakey.export.pictures import validation_pictures
+from taxakey.export.precisions import write_dynamic, write_halved, write_narrow_weights
+from taxakey.export.pruned_model import prune
+from taxakey.export.sparing import write_sparing
+from taxakey.export.verification import bytes_of
 from taxakey.metrics.differences import paired_differences
 from taxakey.metrics.intervals import bootstrap, mean_of
-from taxakey.prediction.bundle import weight_files
-from taxakey.prediction.scorers import TorchScorer
-from taxakey.serving.identifier import Identifier, load
-from taxakey.training.checkpoint import load_model
+from taxakey.prediction.scorers import OnnxScorer, Scorer, TorchScorer
+from taxakey.serving.restriction import restrict
+from taxakey.taxonomy import Taxonomy
+from taxakey.training.checkpoint import Model, load_model
 
 BATCH = 16
 RESAMPLES = 1000
@@ -46,17 +53,17 @@ Floats = NDArray[np.float64]
 class Asked:
     """Answers to the pictures so far: calibrated probabilities [N, C] and seconds a picture of each batch."""
 
-    model: Identifier
+    scorer: Scorer
+    taxonomy: Taxonomy
+    calibration: Calibration
     answers: list[Floats] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     def ask(self, pixels_B3HW: NDArray[np.float32]) -> None:
         before = time.perf_counter()
-        scores_BC = self.model.scorer.scores(pixels_B3HW)
+        scores_BC = self.scorer.scores(pixels_B3HW)
         self.seconds.append((time.perf_counter() - before) / len(pixels_B3HW))
-        calibration = self.model.calibration
-        assert calibration is not None, "a run is calibrated"
-        self.answers.append(calibration.bind(self.model.taxonomy).probabilities(scores_BC))
+        self.answers.append(self.calibration.bind(self.taxonomy).probabilities(scores_BC))
 
     @property
     def probabilities_NC(self) -> Floats:
@@ -67,34 +74,30 @@ class Asked:
         return 1 / float(np.median(self.seconds))
 
 
-def exported(run: Path, work: Path, dataset: Path, options: dict[str, ExportOptions]) -> tuple[list[str], list[dict]]:
-    """Names of the bundles in `work`, and a row for each one that was refused."""
-    work.mkdir(parents=True, exist_ok=True)
-    names, refused = [], []
-    for name, own in options.items():
-        before = time.perf_counter()
-        try:
-            manifest = export(run, work / name, own)
-        except ExportMismatch as error:
-            refused.append({"bundle": name, "refused": str(error)})
-            continue
-        print(f"{name}: {time.perf_counter() - before:.0f} s, {'; '.join(manifest.notes)}", flush=True)
-        names.append(name)
-    return names, refused
+def written(model: Model, work: Path, dataset: Path, pictures: int, agreement: float) -> dict[str, tuple[Path, int]]:
+    """Each precision's file, and how many layers int8 spared in it."""
+    names = (WHOLE, "fp16", "int8-weights", "int8-dynamic", "int8")
+    files = {name: work / f"{name}.onnx" for name in names}
+    write_onnx(model.network, model.preprocess.input_size, files[WHOLE])
+    write_halved(files[WHOLE], files["fp16"])
+    write_narrow_weights(files[WHOLE], files["int8-weights"])
+    write_dynamic(files[WHOLE], files["int8-dynamic"])
+    _, fitted = validation_pictures(dataset, pictures, model.preprocess, None)
+    spared = len(write_sparing(files[WHOLE], files["int8"], fitted, agreement))
+    return {name: (file, spared if name == "int8" else 0) for name, file in files.items()}
 
 
-def ask_all(models: dict[str, Asked], rows: Part) -> None:
-    preprocess = models[TORCH].model.preprocess
+def ask_all(models: dict[str, Asked], rows: Part, preprocess: Preprocess) -> None:
     for first in range(0, len(rows), BATCH):
         pixels = np.stack([preprocess.load(rows.image_bytes(at)) for at in range(first, min(first + BATCH, len(rows)))])
         for model in models.values():
             model.ask(pixels)
 
 
-def row_of(name: str, models: dict[str, Asked], folder: Path, rows: Part) -> dict:
-    """The figures of one bundle."""
+def row_of(name: str, models: dict[str, Asked], file: Path, rows: Part) -> dict:
+    """The figures of one file."""
     own, torch_NC, whole_NC = models[name], models[TORCH].probabilities_NC, models[WHOLE].probabilities_NC
-    taxonomy, whole = own.model.taxonomy, models[TORCH].model.taxonomy
+    taxonomy, whole = own.taxonomy, models[TORCH].taxonomy
     kept_A = whole.index_of(taxonomy.names)
     judged = np.flatnonzero(np.isin(rows.class_index, kept_A)) if name == SOME else np.arange(len(rows))
     found_MA, expected_MA = own.probabilities_NC[judged], torch_NC[np.ix_(judged, kept_A)]
@@ -105,10 +108,10 @@ def row_of(name: str, models: dict[str, Asked], folder: Path, rows: Part) -> dic
     accuracy = bootstrap({"top-1": mean_of(right_M)}, len(judged), resamples=RESAMPLES)["top-1"]
     difference = paired_differences({"top-1": (mean_of(right_M), mean_of(before_M))}, len(judged), resamples=RESAMPLES)["top-1"]
     return {
-        "bundle": name,
+        "export": name,
         "species": len(taxonomy),
         "pictures": len(judged),
-        "bytes": sum(file.stat().st_size for file in weight_files(folder)),
+        "bytes": bytes_of(file),
         "agreement": float((found_MA.argmax(1) == expected_MA.argmax(1)).mean()),
         "largest_difference": float(np.abs(found_MA - expected_MA).max()),
         "images_per_second": own.per_second,
@@ -125,33 +128,35 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--part", default="test")
     parser.add_argument("--every", type=int, default=4)
-    parser.add_argument("--pictures", type=int, default=128)
-    parser.add_argument("--agreement", type=float, default=0.98)
+    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--agreement", type=float, default=0.9)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    trained, rows = load_model(given.run), Dataset.open(given.dataset).part(given.part)
-    rows.taxonomy.require_same(trained.taxonomy.fingerprint, mine=given.dataset, theirs=given.run)
+    model, rows = load_model(given.run), Dataset.open(given.dataset).part(given.part)
+    rows.taxonomy.require_same(model.taxonomy.fingerprint, mine=given.dataset, theirs=given.run)
     given.work.mkdir(parents=True, exist_ok=True)
+    files = written(model, given.work, given.dataset, given.pictures, given.agreement)
     flora = given.work / "flora.txt"
-    flora.write_text("\n".join(trained.taxonomy.names[:: given.every]) + "\n", encoding="utf-8")
-    options = {
-        name: ExportOptions(name, dataset=given.dataset, pictures=given.pictures, agreement=given.agreement)
-        for name in get_args(Precision)
-    }
-    options[SOME] = ExportOptions(only=str(flora), dataset=given.dataset, pictures=given.pictures)
-    names, lines = exported(given.run, given.work, given.dataset, options)
-    threads = torch.get_num_threads()
-    models = {TORCH: Asked(load(given.run)), **{name: Asked(load(given.work / name, threads=threads)) for name in names}}
-    assert isinstance(models[TORCH].model.scorer, TorchScorer)
-    ask_all(models, rows)
+    flora.write_text("\n".join(model.taxonomy.names[:: given.every]) + "\n", encoding="utf-8")
+    some = prune(model, restrict(model.taxonomy, str(flora))).model
+    files[SOME] = given.work / f"{SOME}.onnx", 0
+    write_onnx(some.network, some.preprocess.input_size, files[SOME][0])
+
+    keep_freed_memory()
+    threads, calibration = torch.get_num_threads(), model.calibration or Calibration()
+    network = model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    models = {TORCH: Asked(TorchScorer(network), model.taxonomy, calibration)}
+    for name, (file, _) in files.items():
+        own = some if name == SOME else model
+        models[name] = Asked(OnnxScorer(file, threads=threads), own.taxonomy, own.calibration or Calibration())
+    ask_all(models, rows, model.preprocess)
     about = {"run": given.run.name, "part": given.part, "threads": threads, "torch_per_second": models[TORCH].per_second}
-    lines += [row_of(name, models, given.work / name, rows) for name in names]
-    for line in lines:
-        text = json.dumps({**about, **line})
-        print(text, flush=True)
+    for name, (file, spared) in files.items():
+        line = json.dumps({**about, **row_of(name, models, file, rows), "spared_layers": spared})
+        print(line, flush=True)
         if given.out is not None:
             with given.out.open("a", encoding="utf-8") as results:
-                results.write(text + "\n")
+                results.write(line + "\n")
 
 
 if __name__ == "__main__":
