@@ -18,6 +18,7 @@ from taxakey.artifacts import write_json
 from taxakey.dataset.build import BuildOptions, build, shards_of
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import ArtifactError, BadInput, MissingArtifact
+from taxakey.taxonomy import Taxonomy
 
 
 @pytest.fixture
@@ -65,6 +66,20 @@ def test_truth_has_the_parents_of_the_class_and_otherwise_those_of_the_record(tm
     assert found == {"Poa annua": ("Poa", "Poaceae"), "Zea mays": ("Zea", "Poaceae")}
     train = Dataset.open(tmp_path / "dataset").part("train").truth()
     assert dict(zip(train.species, train.family, strict=True))["Aus bus"] is None
+
+
+def test_among_some_species_only_their_pictures_are_there(dataset: Dataset) -> None:
+    names = dataset.taxonomy.names[1:]
+    some = dataset.among(Taxonomy.from_rows([{"scientificName": name} for name in names]))
+    for part in ("train", "validation", "test"):
+        whole = dataset.part(part)
+        kept = [row for row, name in enumerate(whole.table["scientificName"].to_pylist()) if name in names]
+        assert some.part(part).image_ids == [whole.image_ids[row] for row in kept]
+        assert [some.part(part).image_bytes(at) for at in range(len(kept))] == [whole.image_bytes(row) for row in kept]
+        assert (some.part(part).class_index == whole.class_index[kept] - 1).all()
+    assert some.train_counts().tolist() == dataset.train_counts()[1:].tolist()
+    with pytest.raises(BadInput, match=r"doesn't know 1 of 1 species \(first: Zea mays\)"):
+        dataset.among(Taxonomy.from_rows([{"scientificName": "Zea mays"}]))
 
 
 READ_THE_FIRST = """

@@ -15,8 +15,8 @@ import taxakey
 from taxakey.artifacts import write_parquet
 from taxakey.calibration import Calibration
 from taxakey.errors import BadImage, BadInput, MissingArtifact, TaxonomyMismatch
+from taxakey.prediction.scorers import TorchScorer
 from taxakey.serving.identifier import Identifier, load
-from taxakey.serving.scorers import TorchScorer
 from taxakey.taxonomy import Taxonomy
 
 CLOSE = 0.01  # a JPEG's colours are off by a level

@@ -9,7 +9,9 @@ import typer
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run, its model/ folder, or a folder of folds, whose members are averaged.")],
+    model: Annotated[
+        Path, typer.Argument(help="A run, its model/ folder, a bundle, or a folder of folds, whose members are averaged.")
+    ],
     dataset: Annotated[Path, typer.Argument(help="The dataset.")],
     out: Annotated[Path, typer.Argument(help="Folder for the predictions.")],
     part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
@@ -48,3 +50,5 @@ def predict(
         print(f"note: {note}")
     counts = manifest.counts
     print(f"{out}: answers for {counts['observations']:,} observations, {counts['images']:,} pictures of {part}")
+    for note in manifest.notes:
+        print(f"  {note}")

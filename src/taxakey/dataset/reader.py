@@ -78,6 +78,24 @@ class Dataset:
         other._parts = dict(parts)
         return other
 
+    def among(self, taxonomy: Taxonomy) -> Dataset:
+        """The same dataset with only the pictures of some of its species, numbered as in their taxonomy.
+
+        Raises BadInput where one of them isn't a class here.
+        """
+        strangers = [
+            name for name, index in zip(taxonomy.names, self.taxonomy.index_of(taxonomy.names), strict=True) if index < 0
+        ]
+        if strangers:
+            raise BadInput(
+                f"{self.folder}: it doesn't know {len(strangers):,} of {len(taxonomy):,} species (first: {strangers[0]})"
+            )
+        smaller = Dataset(self.folder, self.manifest, taxonomy)
+        for name in PARTS:
+            part = Part(self.folder, name, taxonomy)
+            smaller._parts[name] = part.only(np.flatnonzero(part.class_index >= 0))
+        return smaller
+
     def train_counts(self) -> NDArray[np.int64]:
         """Training pictures of each class, [C]; every class has at least one."""
         return np.bincount(self.part("train").class_index, minlength=len(self.taxonomy)).astype(np.int64)

@@ -165,7 +165,7 @@ class _Entry:
 def _run_of(manifest: Manifest) -> Path | None:
     """The run whose model made the predictions, where it still is."""
     model = manifest.recipe.get("model")
-    run = Path(model).parent if model else None
+    run = Path(model).parent if model and kind_of(model) != "bundle" else None
     return run if run is not None and kind_of(run) == "run" else None
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from taxakey.artifacts import Manifest, hash_of, read_manifest
+from taxakey.artifacts import Manifest, hash_of, kind_of, read_manifest
 from taxakey.calibration import Calibration
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.errors import BadInput, MissingArtifact
@@ -93,6 +93,8 @@ def _dataset(
         notes.append("The dataset wasn't at hand: no training counts and no pictures here (name it with --dataset).")
         return None
     dataset = Dataset.open(folder)
+    if "only" in manifest.recipe:  # a bundle's, of some species
+        dataset = dataset.among(taxonomy)
     taxonomy.require_same(dataset.taxonomy.fingerprint, mine=predictions, theirs=folder)
     if manifest.inputs.get("dataset") not in (None, hash_of(folder)):
         notes.append(
@@ -127,6 +129,9 @@ def _model(
     weights = model / "model.safetensors"
     if weights.is_file() and manifest.inputs.get("model") not in (None, hash_of(weights)):
         notes.append(f"The model in {_name(folder)!r} isn't the one that made these predictions: it was trained anew since.")
+    if kind_of(folder) == "bundle":
+        facts.insert(0, _facts("bundle", folder, read_manifest(folder, "bundle")))
+        return model, None
     if not (folder / "manifest.json").is_file():
         return model, None
     run = read_manifest(folder, "run")

@@ -20,12 +20,14 @@ from taxakey.evaluation.figures import statistics_of
 from taxakey.evaluation.labels import label
 from taxakey.frontier.points import FIGURES, Point
 from taxakey.metrics.intervals import RESAMPLES, bootstrap
+from taxakey.prediction.bundle import Bundle
 from taxakey.prediction.ensemble_file import ensemble_at
 from taxakey.prediction.namer import Namer
+from taxakey.prediction.opened import open_model, weights_of
 from taxakey.predictions import Predictions
 from taxakey.progress import track
 from taxakey.taxonomy import Taxonomy
-from taxakey.training.checkpoint import Model, load_model
+from taxakey.training.checkpoint import Model
 
 ROUNDS = 3
 PICTURES = 64
@@ -78,7 +80,7 @@ def _namer(predictions: Path) -> Namer | None:
     if not all(folder.is_dir() for folder in folders):
         return None
     crops = CropOptions(**recipe["crops"]) if recipe.get("crops") else None
-    return Namer(tuple(load_model(folder) for folder in folders), ensemble, crops=crops)
+    return Namer(tuple(open_model(folder) for folder in folders), ensemble, crops=crops)
 
 
 def _counted(namer: Namer | None) -> dict[str, float | None]:
@@ -87,10 +89,11 @@ def _counted(namer: Namer | None) -> dict[str, float | None]:
         return dict.fromkeys(("parameters", "bytes", "multiply_adds", "training_seconds"))
     seconds = [_training_seconds(model.folder) for model in namer.models]
     crops = namer.crops.count if namer.crops else 1
+    groups = [(namer.models[alike[0]], network) for alike, network in namer.groups]
     return {
-        "parameters": float(sum(p.numel() for _, network in namer.groups for p in network.parameters())),
-        "bytes": float(sum((model.folder / "model.safetensors").stat().st_size for model in namer.models)),
-        "multiply_adds": float(sum(multiply_adds(namer.models[alike[0]], network) for alike, network in namer.groups) * crops),
+        "parameters": float(sum(parameters(model, network) for model, network in groups)),
+        "bytes": float(sum(file.stat().st_size for model in namer.models for file in weights_of(model))),
+        "multiply_adds": float(sum(multiply_adds(model, network) for model, network in groups) * crops),
         "training_seconds": None if None in seconds else float(sum(filter(None, seconds))),
     }
 
@@ -100,15 +103,31 @@ def _training_seconds(model: Path) -> float | None:
     return read_json(file).get("training_seconds") if file.is_file() else None
 
 
-def multiply_adds(model: Model, network: nn.Module | None = None) -> int:
+def parameters(model: Model | Bundle, network: nn.Module | None = None) -> int:
+    """Numbers in the network; of a bundle in that which it was exported from. `network`: as `multiply_adds` has it."""
+    if isinstance(model, Bundle):
+        return _counted_at_export(model, "parameters")
+    return sum(parameter.numel() for parameter in (network or model.network).parameters())
+
+
+def multiply_adds(model: Model | Bundle, network: nn.Module | None = None) -> int:
     """Products of one picture from pixels to the scores of all classes: convolutions, linear layers, attention.
 
-    `network`: another than the model's own, for the same input.
+    `network`: another than the model's own, for the same input. Of a bundle, whose products may be of smaller numbers, as many
+    as when it was exported.
     """
+    if isinstance(model, Bundle):
+        return _counted_at_export(model, "multiply_adds")
     told = () if model.metadata is None else (torch.zeros(1, model.metadata.width),)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         (network or model.network)(torch.zeros(1, *model.preprocess.input_size), *told)
     return counter.get_total_flops() // 2
+
+
+def _counted_at_export(bundle: Bundle, what: str) -> int:
+    if what not in bundle.manifest.counts:
+        raise BadInput(f"{bundle.folder}: exported by a version that didn't count its {what}; run `taxakey export` again")
+    return int(bundle.manifest.counts[what])
 
 
 # ---- speed ----

@@ -21,10 +21,12 @@ from taxakey.frontier.measuring import multiply_adds
 from taxakey.metrics.bins import THIRDS
 from taxakey.metrics.intervals import RESAMPLES, Interval
 from taxakey.models.backbones import state_hash
+from taxakey.prediction.bundle import Bundle
 from taxakey.prediction.ensemble import Answered
 from taxakey.prediction.gates import Gate, GateOptions, answer_features, fit_gate
 from taxakey.prediction.member_weights import by_likelihood
 from taxakey.prediction.members import Member, Pool
+from taxakey.prediction.opened import open_model
 from taxakey.prediction.routing import (
     Cascade,
     Routed,
@@ -37,7 +39,6 @@ from taxakey.prediction.routing import (
     true_probabilities,
     uniform,
 )
-from taxakey.training.checkpoint import load_model
 
 MEAN = "mean of all"
 BUDGETS = (1.3, 2.0, 3.0)
@@ -104,7 +105,7 @@ def expert_costs(members: Sequence[Member]) -> NDArray[np.float64]:
         folder = Path(member.manifest.recipe.get("model") or "-")
         if not folder.is_dir():
             raise BadInput(f"{member.folder}: its model isn't where it was, so what it costs can't be counted; predict again")
-        costs.append(multiply_adds(load_model(folder)))
+        costs.append(multiply_adds(open_model(folder)))
     return np.array(costs, dtype=np.float64)
 
 
@@ -126,11 +127,13 @@ def gates_of(
     """
     cheapest = int(costs_M.argmin())
     gates = [Features(f"what {members[cheapest].name} answered", float(costs_M[cheapest]), expert=cheapest)]
-    models = [load_model(member.manifest.recipe["model"]) for member in members] if vectors else []
-    backbones = [(state_hash(model.network.backbone), model.preprocess) for model in models]
+    models = [open_model(member.manifest.recipe["model"]) for member in members] if vectors else []
+    backbones = [
+        None if isinstance(model, Bundle) else (state_hash(model.network.backbone), model.preprocess) for model in models
+    ]
     for folder in vectors:
         stored = Vectors(folder)
-        expert = next((number for number, backbone in enumerate(backbones) if stored.come_from(*backbone)), None)
+        expert = next((number for number, backbone in enumerate(backbones) if backbone and stored.come_from(*backbone)), None)
         if expert is not None:
             gates.append(Features(f"vectors of {members[expert].name}", float(costs_M[expert]), folder, expert))
         elif cost is not None:

@@ -97,10 +97,13 @@ class Member:
 
 
 def _name(folder: Path, manifest: Manifest) -> str:
-    """Of the run behind the predictions, with the folder's own where that says more than the part."""
+    """Of the run or bundle behind the predictions, with the folder's own where that says more than the part."""
     own = folder.resolve()
     if manifest.recipe.get("model"):
-        run = Path(manifest.recipe["model"]).parent
+        model = Path(manifest.recipe["model"])
+        if kind_of(model) == "bundle":
+            return model.name
+        run = model.parent
         return run.parent.parent.name + "/" + run.parent.name if run.name == "run" else run.name
     return own.name
 

@@ -28,10 +28,12 @@ from taxakey.embeddings import features
 from taxakey.errors import BadInput
 from taxakey.models.backbones import state_hash, with_metadata
 from taxakey.models.together import Together
+from taxakey.prediction.bundle import Bundle
 from taxakey.prediction.combining import Rule
 from taxakey.prediction.ensemble_file import EnsembleFile, ensemble_at
+from taxakey.prediction.opened import network_of, open_model
 from taxakey.taxonomy import Taxonomy
-from taxakey.training.checkpoint import Model, load_model, members_of
+from taxakey.training.checkpoint import Model, members_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class Namer:
     averaged afterwards; `taxakey ensemble` mixes those of observations, which for rules other than means isn't quite the same.
     """
 
-    models: tuple[Model, ...]
+    models: tuple[Model | Bundle, ...]
     ensemble: EnsembleFile | None = None
     device: str = "cpu"
     embeddings_folder: Path | str | None = None
@@ -58,9 +60,10 @@ class Namer:
         embeddings_folder: Path | str | None = None,
         crops: CropOptions | None = None,
     ) -> Namer:
-        """Load a run, its model/ folder, a folder of folds, or an ensemble's.
+        """Load a run, its model/ folder, a bundle, a folder of folds, or an ensemble's.
 
-        Raises TaxonomyMismatch where a member's classes aren't the dataset's, and BadInput for stored vectors of crops.
+        Raises TaxonomyMismatch where a member's classes aren't the dataset's, and BadInput for stored vectors of crops or
+        for a bundle, which can't take them.
         """
         if crops and embeddings_folder is not None:
             raise BadInput(
@@ -68,7 +71,7 @@ class Namer:
             )
         recipe = ensemble_at(model_folder)
         folders = members_of(model_folder) if recipe is None else recipe.models
-        models = tuple(load_model(member, device) for member in folders)
+        models = tuple(open_model(member, device) for member in folders)
         for model in models:
             dataset.taxonomy.require_same(model.taxonomy.fingerprint, mine=dataset.folder, theirs=model.folder)
         return cls(models, recipe, device, embeddings_folder, crops)
@@ -95,6 +98,8 @@ class Namer:
             return None
         vectors = Vectors(self.embeddings_folder)
         for model in self.models:
+            if isinstance(model, Bundle):
+                raise BadInput(f"{model.folder}: a bundle takes pictures, not vectors; leave {self.embeddings_folder} out")
             if not vectors.come_from(state_hash(model.network.backbone), model.preprocess):
                 raise BadInput(
                     f"{self.embeddings_folder}: its vectors come from another backbone, or pictures of another size, than those "
@@ -121,7 +126,7 @@ class PartNamer:
             return np.mean(probabilities, axis=0), mean_I
         return self.namer.rule.mix(np.stack(probabilities).astype(np.float32)).astype(np.float64), mean_I
 
-    def _answers(self, model: Model, scores: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _answers(self, model: Model | Bundle, scores: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Calibrated probabilities [I, C], and the log-sum-exp [I] of the raw scores; of crops their means."""
         calibration, crops = (model.calibration or Calibration()).bind(model.taxonomy), self.namer.crops
         if crops is None:
@@ -145,40 +150,45 @@ class PartNamer:
             found |= dict(zip(alike, np.split(scores, ends, axis=-1), strict=True))
         return [found[m] for m in range(len(models))]
 
-    def _loader(self, model: Model) -> Preprocess | Crops:
+    def _loader(self, model: Model | Bundle) -> Preprocess | Crops:
         return Crops(self.namer.crops, model.preprocess) if self.namer.crops else model.preprocess
 
-    def _scores(self, model: Model, images: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _scores(self, model: Model | Bundle, images: NDArray[np.int64]) -> NDArray[np.float32]:
         """Raw scores [I, C], of crops [I, K, C]."""
         told_IM = None if model.metadata is None else model.metadata.encode(self.rows.table.take(images))
         device = self.namer.device
         if self.vectors_ND is None:
             load = self._loader(model)
-            return features(model.network, self.rows, images.tolist(), load, metadata_NM=told_IM, device=device, description=None)
+            network = network_of(model)
+            return features(network, self.rows, images.tolist(), load, metadata_NM=told_IM, device=device, description=None)
+        assert isinstance(model, Model)  # `_vectors` refused the others
         told = None if told_IM is None else torch.from_numpy(told_IM).to(device)
         vectors = torch.from_numpy(self.vectors_ND[images]).to(device)
         with torch.inference_mode():
             return model.network.head(with_metadata(vectors, told)).float().cpu().numpy()
 
 
-def _alike(models: Sequence[Model]) -> list[list[int]]:
-    """Models by what they want pictures to be; one that takes metadata stands alone."""
+def _alike(models: Sequence[Model | Bundle]) -> list[list[int]]:
+    """Models by what they want pictures to be; one that takes metadata stands alone, and so does a bundle."""
     groups: dict[Hashable, list[int]] = {}
     for number, model in enumerate(models):
-        groups.setdefault(model.preprocess if model.metadata is None else number, []).append(number)
+        alone = isinstance(model, Bundle) or model.metadata is not None
+        groups.setdefault(number if alone else model.preprocess, []).append(number)
     return list(groups.values())
 
 
-def _together(models: Sequence[Model]) -> nn.Module:
+def _together(models: Sequence[Model | Bundle]) -> nn.Module:
     if len(models) == 1:
-        return models[0].network
+        return network_of(models[0])
+    trained = [model for model in models if isinstance(model, Model)]
+    assert len(trained) == len(models), "a bundle stands alone"
     keys = [
-        (model.config["architecture"], str(model.config["model_args"]), state_hash(model.network.backbone)) for model in models
+        (model.config["architecture"], str(model.config["model_args"]), state_hash(model.network.backbone)) for model in trained
     ]
-    return Together([model.network for model in models], keys)
+    return Together([model.network for model in trained], keys)
 
 
-def folders_of(models: Sequence[Model]) -> dict[str, object]:
+def folders_of(models: Sequence[Model | Bundle]) -> dict[str, object]:
     """What a plan says of the models: the one, or the members."""
     folders = [str(model.folder.resolve()) for model in models]
     return {"model": folders[0]} if len(models) == 1 else {"members": folders}

@@ -22,11 +22,14 @@ from taxakey.dataset.crops import CropOptions
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.errors import BadInput, MissingArtifact
 from taxakey.metadata.encoder import FILE as METADATA_FILE
+from taxakey.prediction.bundle import Bundle, is_bundle
 from taxakey.prediction.fusion import Fusion, Pictures
 from taxakey.prediction.namer import Namer, PartNamer, folders_of
+from taxakey.prediction.opened import weights_of
 from taxakey.prediction.shifted import corrected_for
 from taxakey.predictions import Predictions, Truth
 from taxakey.progress import track
+from taxakey.taxonomy import Taxonomy
 
 _IMAGES_AT_ONCE = 256
 _SCORES_AT_ONCE = 20_000_000  # numbers held for one portion: 160 MB as float64, whatever the number of classes
@@ -49,19 +52,21 @@ def predict(
     `full_scores` adds `full/*.parquet`: all C log-probabilities per observation as float16, for ensembles and calibration.
     `embeddings_folder` saves running the backbone; refused unless its vectors come from the model's own backbone.
     `crops`: several of each picture, their calibrated probabilities averaged. `shares`: correct for those of species in a file,
-    or "estimate" them from the part's pictures, which are then looked at twice (`calibration.told_shares`); a note says so.
+    or "estimate" them from the part's pictures, which are then looked at twice (`calibration.told_shares`); a note says so. A
+    bundle of some of its model's species is asked about pictures of these alone.
     """
-    out, dataset = Path(out), Dataset.open(dataset_folder)
+    out, dataset = Path(out), _asked_about(model_folder, Dataset.open(dataset_folder))
     namer = Namer.open(model_folder, dataset, device=device, embeddings_folder=embeddings_folder, crops=crops)
     rows = filled(dataset, part)
     asked = Asked(namer.at(rows), full_scores)
     plan = plan_of(namer, dataset, {"part": part, "full_scores": full_scores, **_told(shares)})
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
+    notes = _notes(namer, dataset, part)
     if shares is None:
-        return write_answers(asked, out, plan)
+        return write_answers(asked, out, plan, notes)
     shifted, note = corrected_for(shares, namer, rows, asked.portions(), dataset.train_counts())
-    return write_answers(replace(asked, pictures=shifted.at(rows)), out, plan, (note,))
+    return write_answers(replace(asked, pictures=shifted.at(rows)), out, plan, (*notes, note))
 
 
 def _told(shares: str | None) -> dict[str, str]:
@@ -71,6 +76,21 @@ def _told(shares: str | None) -> dict[str, str]:
     if not Path(shares).is_file():
         raise MissingArtifact(f"--shares {shares}: no such file; name a table of scientificName and share, or say {ESTIMATE}")
     return {"shares": artifacts.hash_of(Path(shares))}
+
+
+def _asked_about(model_folder: Path | str, dataset: Dataset) -> Dataset:
+    """What a bundle of some species can be judged on; of any other model the whole dataset."""
+    if is_bundle(model_folder) and "only" in artifacts.read_manifest(model_folder, "bundle").recipe:
+        return dataset.among(Taxonomy.read(Path(model_folder) / "taxonomy.parquet"))
+    return dataset
+
+
+def _notes(namer: Namer, dataset: Dataset, part: str) -> tuple[str, ...]:
+    bundles = [model for model in namer.models if isinstance(model, Bundle)]
+    notes = [f"Answers of an exported bundle ({bundle.precision})" for bundle in bundles]
+    if others := len(Dataset.open(dataset.folder).part(part)) - len(dataset.part(part)):
+        notes.append(f"{others:,} pictures of {part} left out, whose species isn't one of the bundle's {len(dataset.taxonomy):,}")
+    return tuple(notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,14 +153,17 @@ def plan_of(namer: Namer, dataset: Dataset, recipe: Mapping[str, object]) -> art
     inputs = {"dataset": artifacts.hash_of(dataset.folder)}
     for number, model in enumerate(namer.models, 1):
         which = f" {number}" if len(namer.models) > 1 else ""
-        inputs[f"model{which}"] = artifacts.hash_of(model.folder / "model.safetensors")
+        for file in weights_of(model):
+            inputs[f"model{which}{file.suffix if file.suffix == '.data' else ''}"] = artifacts.hash_of(file)
         if model.calibration is not None:
             inputs[f"calibration{which}"] = artifacts.hash_of(model.folder / "calibration.json")
         if model.metadata is not None:
             inputs[f"metadata{which}"] = artifacts.hash_of(model.folder / METADATA_FILE)
     if namer.ensemble is not None:
         inputs["ensemble"] = artifacts.hash_of(namer.ensemble.path)
-    several = {"crops": asdict(namer.crops)} if namer.crops else {}
+    several: dict[str, object] = {"crops": asdict(namer.crops)} if namer.crops else {}
+    if chosen := [model.only for model in namer.models if isinstance(model, Bundle) and model.only is not None]:
+        several["only"] = chosen[0]  # such a bundle is alone: as a member it is asked about all species, and refused
     whose = {**folders_of(namer.models), "dataset": str(dataset.folder.resolve())}
     return artifacts.Plan("predictions", inputs, {**recipe, **whose, **several})
 

@@ -6,6 +6,7 @@ Shapes: B pictures, H × W pixels, M metadata inputs, C classes, S specimens.
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
@@ -16,23 +17,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from taxakey.artifacts import hash_of, kind_of, read_json, read_manifest
+from taxakey.artifacts import hash_of, kind_of
 from taxakey.calibration import Calibration, Decisions
 from taxakey.calibration.decisions import calibration_mark
 from taxakey.calibration.told_shares import ESTIMATE, require_room, shares_meaning, told_shares
 from taxakey.calibration.validation import raw_signs
 from taxakey.dataset.preprocess import Preprocess
-from taxakey.errors import BadImage, BadInput, MissingArtifact, TaxonomyMismatch, needs_extra
-from taxakey.metadata.encoder import FILE as METADATA_FILE
+from taxakey.errors import BadImage, BadInput, MissingArtifact, needs_extra
 from taxakey.metadata.encoder import MetadataEncoder
 from taxakey.metadata.observation import Known, terms
+from taxakey.prediction.bundle import Bundle, is_bundle
 from taxakey.prediction.fusion import Fusion
+from taxakey.prediction.scorers import Scorer, TorchScorer, torch_device
 from taxakey.serving.answers import Answer, Answers
 from taxakey.serving.cost_list import CostList
 from taxakey.serving.deciding import Deciding, Rule
 from taxakey.serving.fusing import Teller, Told
 from taxakey.serving.restriction import Restriction, restrict
-from taxakey.serving.scorers import OnnxScorer, Scorer, TorchScorer, torch_device
 from taxakey.taxonomy import Taxonomy
 
 Photograph = Path | str | bytes
@@ -47,7 +48,8 @@ FINGERPRINT_DIGITS = 16
 class Identifier:
     """Names photographs. Made by `load`; may be used from several threads at once.
 
-    `fingerprint` is the start of the SHA-256 of the trained weights: a run and the bundle exported from it have the same.
+    `fingerprint` is the start of the SHA-256 of the trained weights: a run and the bundle exported from it have the same, unless
+    it was made smaller.
     """
 
     def __init__(
@@ -355,7 +357,7 @@ def load(path: Path | str, device: str = "cpu", *, threads: int | None = None) -
         raise MissingArtifact(f"{folder}: no such folder; give a run, its model/ folder or an exported bundle")
     if folder.is_file():
         raise BadInput(f"{folder}: a file, not a folder; give the folder it lies in, {folder.parent}")
-    if kind_of(folder) == "bundle" or (folder / "model.onnx").is_file():
+    if is_bundle(folder):
         return _load_bundle(folder, device, threads)
     for model in (folder, folder / "model"):
         if (model / "model.safetensors").is_file() and (model / "config.json").is_file():
@@ -371,40 +373,25 @@ def _contents(folder: Path) -> str:
 
 
 def _load_bundle(folder: Path, device: str, threads: int | None) -> Identifier:
-    manifest = read_manifest(folder, "bundle")
-    taxonomy = Taxonomy.read(folder / "taxonomy.parquet")
-    taxonomy.require_same(manifest.taxonomy or "", mine=folder / "taxonomy.parquet", theirs=folder / "manifest.json")
-    config = read_json(folder / "config.json")
-    try:
-        preprocess, names = Preprocess.from_config(config["pretrained_cfg"]), config["label_names"]
-    except (KeyError, TypeError) as error:
-        raise BadInput(f"{folder / 'config.json'}: lacks {error}; run `taxakey export` again") from None
-    scorer = OnnxScorer(folder / "model.onnx", device=device, threads=threads)
-    for file, count in (("config.json", len(names)), ("model.onnx", scorer.classes)):
-        if count is not None and count != len(taxonomy):
-            raise TaxonomyMismatch(
-                f"{folder / file} has {count} classes and {folder / 'taxonomy.parquet'} {len(taxonomy)}; "
-                "run `taxakey export` again"
-            )
-    if scorer.picture is not None and scorer.picture != preprocess.input_size:
-        raise BadInput(
-            f"{folder}: model.onnx takes pictures of {scorer.picture} and config.json says {preprocess.input_size}; "
-            "run `taxakey export` again"
-        )
-    metadata = MetadataEncoder.read(folder)
-    if (wanted := metadata.width if metadata else 0) != scorer.metadata:
-        raise BadInput(
-            f"{folder}: model.onnx takes {scorer.metadata} numbers of metadata and {METADATA_FILE} gives {wanted}; "
-            "run `taxakey export` again"
-        )
-    calibration_file = folder / "calibration.json"
-    calibration = Calibration.read(calibration_file) if calibration_file.is_file() else None
-    decisions = Decisions.beside(folder, taxonomy, calibration)
-    fingerprint = manifest.inputs["weights"][:FINGERPRINT_DIGITS]
-    fusion = Fusion.beside(folder, taxonomy.fingerprint)
+    bundle = Bundle.open(folder, device, threads=threads)
     return Identifier(
-        scorer, taxonomy, preprocess, calibration, fingerprint=fingerprint, metadata=metadata, decisions=decisions, fusion=fusion
+        bundle.scorer,
+        bundle.taxonomy,
+        bundle.preprocess,
+        bundle.calibration,
+        fingerprint=_fingerprint(bundle),
+        metadata=bundle.metadata,
+        decisions=bundle.decisions,
+        fusion=Fusion.beside(folder, bundle.taxonomy.fingerprint),
     )
+
+
+def _fingerprint(bundle: Bundle) -> str:
+    """That of the trained weights; of a bundle in fewer bits or for fewer species, which answers differently, one of its own."""
+    weights = bundle.manifest.inputs["weights"]
+    if bundle.precision != "fp32" or bundle.only is not None:
+        weights = hashlib.sha256(f"{weights} {bundle.precision} {bundle.manifest.taxonomy}".encode()).hexdigest()
+    return weights[:FINGERPRINT_DIGITS]
 
 
 def _load_trained(folder: Path, device: str) -> Identifier:

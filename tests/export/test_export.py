@@ -12,10 +12,10 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from untrained import BACKBONE, SIZE, train_nothing
 
-import taxakey.export as exporting
+import taxakey.export.onnx_file as exporting
 from taxakey.artifacts import read_manifest
-from taxakey.calibration import Calibration
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadInput, ExportMismatch, MissingArtifact, PlanMismatch
 from taxakey.export import check, export, write_onnx
@@ -24,31 +24,12 @@ from taxakey.metadata.observation import encoded
 from taxakey.models.backbones import Network
 from taxakey.models.head_options import build_head
 from taxakey.models.metadata_vit import with_metadata_tokens
+from taxakey.prediction.scorers import OnnxScorer
 from taxakey.serving.identifier import load
-from taxakey.serving.scorers import OnnxScorer
 from taxakey.taxonomy import Taxonomy
 from taxakey.training import checkpoint
 from taxakey.training.checkpoint import Model, load_model, save_model
 from taxakey.training.recipe import recipe_from
-
-BACKBONE = "test_byobnet"  # one of timm's own for tests: half a million parameters, quick to export
-SIZE = (3, 64, 64)
-
-
-def train_nothing(folder: Path, kind: str, *, species: int = 11, seed: int = 0) -> Path:
-    """A run's model/ folder with random weights and lively scores."""
-    torch.manual_seed(seed)
-    taxonomy = Taxonomy.from_rows(
-        [{"scientificName": f"Genus{i % 4} species{i}", "genus": f"Genus{i % 4}", "family": "Aceae"} for i in range(species)]
-    )
-    recipe = recipe_from({"name": kind, "backbone": {"name": BACKBONE, "weights": "none"}, "head": {"kind": kind}}, "a test")
-    backbone = timm.create_model(BACKBONE, num_classes=0)
-    network = Network(backbone, build_head(recipe.head, backbone.num_features, taxonomy))
-    for parameter in network.head.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    save_model(folder / "model", network, taxonomy, Preprocess(input_size=SIZE), recipe)
-    Calibration(1.5, 0.4, {}).write(folder / "model" / "calibration.json")
-    return folder
 
 
 @pytest.fixture(scope="module")
