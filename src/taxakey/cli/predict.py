@@ -12,12 +12,19 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A run, its model/ folder, or a folder of folds, whose members are averaged.")],
     dataset: Annotated[Path, typer.Argument(help="The dataset.")],
     out: Annotated[Path, typer.Argument(help="Folder for the predictions.")],
-    part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    part: Annotated[str, typer.Option(help="train, validation, test, or partial.")] = "test",
     embeddings: Annotated[Path | None, typer.Option(help="Vectors of the model's own backbone, to save computing them.")] = None,
     crops: Annotated[str | None, typer.Option(help="Several crops of each picture: `five`, or how many at random.")] = None,
     crops_top: Annotated[int | None, typer.Option(help="Count only the so many most probable species of each crop.")] = None,
     full: Annotated[
         bool, typer.Option("--full", help="Keep every class' probability too: an ensemble of more than 100 classes asks for it.")
+    ] = False,
+    unlabelled: Annotated[
+        bool,
+        typer.Option(
+            "--unlabelled",
+            help="The dataset's names aren't looked at, and may be others than the model's: for a student to learn from.",
+        ),
     ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
@@ -35,7 +42,8 @@ def predict(
     several = CropOptions.named(crops, crops_top) if crops else None
     where = resolve_device(device)
     manifest = compute(
-        model, dataset, out, part=part, embeddings_folder=embeddings, device=where, crops=several, full_scores=full
-    )
+        model, dataset, out, part=part, embeddings_folder=embeddings, device=where, crops=several, full_scores=full,
+        unlabelled=unlabelled,
+    )  # fmt: skip
     counts = manifest.counts
     print(f"{out}: answers for {counts['observations']:,} observations, {counts['images']:,} pictures of {part}")

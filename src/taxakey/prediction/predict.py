@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from taxakey import artifacts
 from taxakey.calibration import mean_by_observation
 from taxakey.dataset.crops import CropOptions
+from taxakey.dataset.partial import PARTIAL
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.errors import BadInput
 from taxakey.metadata.encoder import FILE as METADATA_FILE
@@ -40,17 +41,22 @@ def predict(
     device: str = "cpu",
     full_scores: bool = False,
     crops: CropOptions | None = None,
+    unlabelled: bool = False,
 ) -> artifacts.Manifest:
     """Write `observations.parquet` and `images.parquet` (see `Predictions`), portion by portion; interrupted, it goes on.
 
     `full_scores` adds `full/*.parquet`: all C log-probabilities per observation as float16, for ensembles and calibration.
     `embeddings_folder` saves running the backbone; refused unless its vectors come from the model's own backbone.
-    `crops`: several of each picture, their calibrated probabilities averaged.
+    `crops`: several of each picture, their calibrated probabilities averaged. `unlabelled`: what the dataset says of species is
+    left aside, so that it may have other ones than the model, as for pictures that a student learns from
+    (`training.unlabelled`); so it always is of the part "partial".
     """
     out, dataset = Path(out), Dataset.open(dataset_folder)
-    namer = Namer.open(model_folder, dataset, device=device, embeddings_folder=embeddings_folder, crops=crops)
-    asked = Asked(namer.at(filled(dataset, part)), full_scores)
-    plan = plan_of(namer, dataset, {"part": part, "full_scores": full_scores})
+    classes_of = None if unlabelled else dataset
+    namer = Namer.open(model_folder, classes_of, device=device, embeddings_folder=embeddings_folder, crops=crops)
+    rows = filled(dataset, part)
+    asked = Asked(namer.at(rows.unnamed() if unlabelled or part == PARTIAL else rows), full_scores)
+    plan = plan_of(namer, dataset, {"part": part, "full_scores": full_scores, **({"unlabelled": True} if unlabelled else {})})
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
     return write_answers(asked, out, plan)
