@@ -57,7 +57,7 @@ from taxakey.training.samplers import TrainingPart
 from taxakey.training.scale import accelerator_for, first_process, process_of, wait_for_all
 from taxakey.training.shares import Process
 from taxakey.training.teacher import Teacher, TeacherFiles, with_teacher
-from taxakey.training.unlabelled import WithUnlabelled, vectors_of
+from taxakey.training.unlabelled import WithUnlabelled, store_of, vectors_of
 from taxakey.training.waiting import Waiting
 
 Folders = Path | str | Sequence[Path | str] | None
@@ -215,6 +215,8 @@ def _prepare(
     if teacher is not None and recipe.distil is not None:
         inputs |= teacher.inputs
         training = teacher.pictures(training, dataset)
+        if stores and isinstance(training, WithUnlabelled):
+            store_of(training, stores)  # before anything is written
         loss, note = teacher.teach(loss, recipe.distil, dataset.taxonomy, training)
         notes = (*notes, note)
         if recipe.distil.features is not None:

@@ -92,11 +92,16 @@ def vectors_of(part: Part, stores: Sequence[Vectors]) -> NDArray[np.float32]:
     if not isinstance(part, WithUnlabelled):
         return stores[0].part(part.name, part.image_ids)
     labelled, unlabelled = part.parts
-    store = next((store for store in stores if store.manifest.inputs.get("dataset") == part.dataset), None)
-    if store is None:
-        found = ", ".join(str(store.folder) for store in stores)
-        raise BadInput(
-            f"{found}: no vectors of the unlabelled pictures in {unlabelled.folder}; run `taxakey embed` on that dataset, with "
-            "the same backbone, and name its folder too"
-        )
-    return np.concatenate([vectors_of(labelled, stores), store.part(unlabelled.name, unlabelled.image_ids)])
+    more_ND = store_of(part, stores).part(unlabelled.name, unlabelled.image_ids)
+    return np.concatenate([vectors_of(labelled, stores), more_ND])
+
+
+def store_of(part: WithUnlabelled, stores: Sequence[Vectors]) -> Vectors:
+    """The store that was made of the unlabelled pictures' dataset; BadInput where there is none."""
+    for store in stores:
+        if store.manifest.inputs.get("dataset") == part.dataset:
+            return store
+    raise BadInput(
+        f"{', '.join(str(store.folder) for store in stores)}: no vectors of the unlabelled pictures in {part.parts[1].folder}; "
+        "run `taxakey embed` on that dataset, with the same backbone, and name its folder too"
+    )
