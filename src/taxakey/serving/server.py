@@ -37,7 +37,7 @@ def serve(
     costs: str | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve a bundle until Ctrl-C or SIGTERM; `on_ready` is called with the address. Port 0: a free one.
+    """Serve a bundle or an ensemble until Ctrl-C or SIGTERM; `on_ready` is called with the address. Port 0: a free one.
 
     `only`, `decide`, `costs`: as for `Identifier.only` and `.deciding`, for all requests.
 
