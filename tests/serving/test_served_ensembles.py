@@ -33,9 +33,9 @@ SMOKE = read_recipe(Path(__file__).parent.parent.parent / "recipes" / "smoke.yam
 
 @pytest.fixture(scope="module")
 def runs(sheets_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two networks that want the same picture, and one that wants a smaller one."""
+    """Three networks: two that want the same picture, and one that wants a smaller one."""
     folder = tmp_path_factory.mktemp("members")
-    plain = replace(SMOKE, head=LinearOptions(), loop=replace(SMOKE.loop, epochs=0))  # as they start: unlike enough
+    plain = replace(SMOKE, head=LinearOptions(), loop=replace(SMOKE.loop, epochs=1), fraction=0.2)
     for name, recipe in {"a": plain, "b": plain.with_seed(3), "c": _smaller(plain)}.items():
         train(sheets_dataset, recipe, folder / name, device="cpu")
     return [folder / name for name in "abc"]
@@ -105,7 +105,7 @@ def test_what_takes_one_model_says_how_to_make_one(runs: list[Path], tmp_path: P
 
 
 def test_a_member_that_is_told_more_is_refused(runs: list[Path], sheets_dataset: Path, tmp_path: Path) -> None:
-    told = replace(SMOKE, head=LinearOptions(), loop=replace(SMOKE.loop, epochs=0), metadata=MetadataOptions())
+    told = replace(SMOKE, head=LinearOptions(), loop=replace(SMOKE.loop, epochs=1), fraction=0.2, metadata=MetadataOptions())
     train(sheets_dataset, told, tmp_path / "told", device="cpu")
     with pytest.raises(BadInput, match="told more than a picture"):
         load(mixed([*runs[:2], tmp_path / "told"], tmp_path / "ensemble", "mean"))
