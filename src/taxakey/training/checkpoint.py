@@ -123,7 +123,7 @@ def model_folder(path: Path | str) -> Path:
             if folder.resolve().name == "model" and (run / "plan.json").is_file() and not (run / "manifest.json").is_file():
                 raise MissingArtifact(f"{run}: this run was begun and not finished; run its `taxakey train` again")
             return folder
-    if kind_of(path) == "folds" or any((place / "ensemble.json").is_file() for place in (path, path / "predictions")):
+    if kind_of(path) == FOLDS or any((place / "ensemble.json").is_file() for place in (path, path / "predictions")):
         raise BadInput(
             f"{path}: several models, not one; predict, identify and serve take them as they are. One model that knows what they "
             "know: taxakey predict … --part train, then taxakey train … --teacher (docs/distillation.md)"
