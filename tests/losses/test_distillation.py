@@ -5,6 +5,8 @@ Shapes: B images, C classes, k answers.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,8 @@ from torch.testing import assert_close
 from taxakey.losses.cross_entropy import CrossEntropy
 from taxakey.losses.decision import Answer
 from taxakey.losses.distillation import Distilled, DistilOptions
+from taxakey.losses.loss_options import WeightedSum
+from taxakey.losses.weighted_triplet import WeightedTriplet
 from taxakey.models.head_options import ClassFacts, HeadOptions, build_head
 from taxakey.models.heads import Head, LinearHead, LinearOptions
 from taxakey.models.sampled import SampledOptions
@@ -195,3 +199,35 @@ def test_a_student_learns_from_a_perfect_teacher_what_its_labels_never_say() -> 
 def test_refuses_what_makes_no_sense(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         DistilOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_has_no_label_costs_its_teacher_s_share_and_no_label_s_loss_sees_it() -> None:
+    """The triplet loss compares the pictures of a batch: even so those with a label cost what they cost alone."""
+    head, (features_BD, labels_B, teacher_BC) = head_of("linear"), drawn()
+    nobody, rows = C + 7, torch.arange(B)
+    labels_B = torch.tensor([1, 1, 2, nobody, 2, nobody, 1, 2, nobody])
+    both = WeightedSum([CrossEntropy(), WeightedTriplet()], [1.0, 0.5])
+    options = DistilOptions(soft=0.6, top=4)
+    loss = Distilled(both, options, *first(teacher_BC, 4), no_label=nobody)
+    found_B, labelled_B = loss(Answer(head, features_BD, labels_B, rows_B=rows)), labels_B != nobody
+    alone = Answer(head, features_BD[labelled_B], labels_B[labelled_B], rows_B=rows[labelled_B])
+    assert_close(found_B[labelled_B], Distilled(both, options, *first(teacher_BC, 4))(alone))
+    soft_B = with_all_columns(head.log_prob_all(features_BD), teacher_BC, 4, options.temperature)
+    assert_close(found_B[~labelled_B].double(), 0.6 * soft_B[~labelled_B], rtol=2e-4, atol=1e-5)
+    nothing = Answer(head, features_BD[~labelled_B], labels_B[~labelled_B], rows_B=rows[~labelled_B])
+    assert_close(loss(nothing), found_B[~labelled_B])
+
+
+def test_what_has_no_label_and_no_answer_costs_nothing() -> None:
+    head, (features_BD, _, teacher_BC) = head_of("tree even"), drawn()
+    classes_Nk, *more = first(teacher_BC, 4)
+    loss = Distilled(CrossEntropy(), DistilOptions(), torch.full_like(classes_Nk, -1), *more, no_label=C)
+    found_B = loss(Answer(head, features_BD, torch.full((B,), C), rows_B=torch.arange(B)))
+    assert (found_B == 0).all()
+
+
+def test_no_answers_lie_in_a_checkpoint_or_are_copied() -> None:
+    loss = Distilled(CrossEntropy(), DistilOptions(), *first(drawn()[2], 4))
+    assert not loss.state_dict()
+    assert not list(loss.buffers())
+    assert copy.deepcopy(loss).log_p_Nk.table_N is loss.log_p_Nk.table_N

@@ -103,7 +103,7 @@ def test_the_mean_of_epochs_ends_with_statistics_of_its_own(
     best = kept(tmp_path / "run")
     assert any(torch.equal(best[name], watch.validated[epoch][name]) for epoch in (1, 2)), "an epoch before the average was kept"
     recipe = replace(SMOKE, head=LinearOptions(), augment=plain)
-    run = loop._prepare(sheets_dataset, recipe, tmp_path / "other", None, None, None, None)
+    run = loop._prepare(sheets_dataset, recipe, tmp_path / "other", (), None, None, None)
     module = TrainingModule(run.network, recipe)
     module.load_state_dict(watch.validated[2])
     loader, _ = loop._loaders(run, loop.Process())

@@ -39,7 +39,7 @@ from taxakey.training.loop import train
 from taxakey.training.mixing import MixingOptions
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe, read_recipe
-from taxakey.training.teacher import Teacher
+from taxakey.training.teacher import Teacher, TeacherFiles
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,10 @@ def next_species(folder: Path, dataset: Path, sure: float = 0.98) -> Path:
     p_NC[np.arange(len(part)), (part.class_index + 1) % classes] = sure
     backwards = np.arange(len(part))[::-1]  # in another order than the dataset's
     return written(folder, p_NC[backwards], opened.taxonomy, [part.image_ids[row] for row in backwards], k=3)
+
+
+def opened(folder: Path) -> Teacher:
+    return Teacher.open(TeacherFiles((folder,)))
 
 
 class Listens(Callback):
@@ -128,7 +132,8 @@ def test_pictures_are_taught_too_and_mixed_ones_by_both_teachers(sheets_dataset:
     teacher = next_species(tmp_path / "teacher", sheets_dataset)
     mixed = replace(SMOKE, mixing=MixingOptions(mixup=0.4, cutmix=1.0), loop=replace(SMOKE.loop, epochs=1))
     train(sheets_dataset, mixed, tmp_path / "run", teacher=teacher, device="cpu")
-    assert artifacts.read_manifest(tmp_path / "run", "run").recipe["distil"] == {"temperature": 2.0, "soft": 0.7, "top": 20}
+    distil = artifacts.read_manifest(tmp_path / "run", "run").recipe["distil"]
+    assert distil == {"temperature": 2.0, "soft": 0.7, "top": 20, "features": None}
 
 
 def test_mixed_pictures_cost_each_picture_s_own_lesson_by_its_share() -> None:
@@ -214,17 +219,17 @@ def names(*wanted: str) -> Taxonomy:
 def test_classes_are_found_by_name_and_foreign_ones_left_out(tmp_path: Path) -> None:
     """The teacher knows B, C, X; the student A, B, C. A picture of an A learns from its label."""
     p_OK = np.array([[0.1, 0.3, 0.6], [0.5, 0.25, 0.25], [0.2, 0.8, 0.0], [0.0, 0.0, 1.0]])
-    teacher = Teacher.open(written(tmp_path / "said", p_OK, names("B", "C", "X"), ["a", "b", "c", "d"]))
+    teacher = opened(written(tmp_path / "said", p_OK, names("B", "C", "X"), ["a", "b", "c", "d"]))
     student = names("A", "B", "C")
     loss, note = teacher.teach(CrossEntropy(), DistilOptions(top=1), student, Pictures([1, 0, 2, 1]))  # type: ignore[arg-type]
-    assert loss.classes_Nk.tolist() == [[2], [-1], [2], [-1]]  # the last one's answer is no class of the student
-    assert_close(loss.log_p_Nk[[0, 2], 0].exp(), torch.tensor([0.75, 0.8]))
-    assert_close(loss.log_rest_N[[0, 2]].exp(), torch.tensor([0.25, 0.2]))
+    assert loss.classes_Nk.table_N.tolist() == [[2], [-1], [2], [-1]]  # the last one's answer is no class of the student
+    assert_close(loss.log_p_Nk.table_N[[0, 2], 0].exp(), torch.tensor([0.75, 0.8]))
+    assert_close(loss.log_rest_N.table_N[[0, 2]].exp(), torch.tensor([0.25, 0.2]))
     assert "2 of 4 training pictures, 1 answers each; 2 of 3 classes" in note
     partly = Pictures([1, -1, 2, 4])  # type: ignore[arg-type]  # no species; then one known to its family alone, not asked of
     partly.image_ids = ["a", "b", "c", "nobody"]
     loss, _ = teacher.teach(CrossEntropy(), DistilOptions(top=2), student, partly)  # type: ignore[arg-type]
-    assert loss.classes_Nk.tolist() == [[2, 1], [2, 1], [-1, -1]]
+    assert loss.classes_Nk.table_N.tolist() == [[2, 1], [2, 1], [-1, -1]]
 
 
 def test_the_full_scores_are_read_where_the_table_of_answers_is_too_short(tmp_path: Path) -> None:
@@ -238,10 +243,10 @@ def test_the_full_scores_are_read_where_the_table_of_answers_is_too_short(tmp_pa
         folder / "full" / "00000.parquet", pa.table({"observation_id": ["o", "p", "q"], "log_probability": lists})
     )
     part: Any = Pictures([0, 1, 2, 3])
-    few, _ = Teacher.open(folder).teach(CrossEntropy(), DistilOptions(top=2), taxonomy, part)
-    assert few.classes_Nk.tolist() == [[0, 1]] * 4
-    more, _ = Teacher.open(folder).teach(CrossEntropy(), DistilOptions(top=3), taxonomy, part)
-    assert more.classes_Nk.tolist() == [[4, 3, 2], [4, 3, 2], [0, 1, 2], [0, 1, 2]]  # two pictures of one observation
-    assert_close(more.log_rest_N.exp(), torch.tensor([0.15, 0.15, 0.4, 0.2]), rtol=2e-3, atol=0)
-    everything, _ = Teacher.open(folder).teach(CrossEntropy(), DistilOptions(top=None), taxonomy, part)
-    assert everything.classes_Nk.shape == (4, 5)
+    few, _ = opened(folder).teach(CrossEntropy(), DistilOptions(top=2), taxonomy, part)
+    assert few.classes_Nk.table_N.tolist() == [[0, 1]] * 4
+    more, _ = opened(folder).teach(CrossEntropy(), DistilOptions(top=3), taxonomy, part)
+    assert more.classes_Nk.table_N.tolist() == [[4, 3, 2], [4, 3, 2], [0, 1, 2], [0, 1, 2]]  # two pictures of one observation
+    assert_close(more.log_rest_N.table_N.exp(), torch.tensor([0.15, 0.15, 0.4, 0.2]), rtol=2e-3, atol=0)
+    everything, _ = opened(folder).teach(CrossEntropy(), DistilOptions(top=None), taxonomy, part)
+    assert everything.classes_Nk.table_N.shape == (4, 5)

@@ -22,7 +22,7 @@ FormatName = Literal["table", "csv", "jsonl", "dwc"]
 
 
 def identify(
-    model: Annotated[Path, typer.Argument(help="A run, its model/ folder or an exported bundle.")],
+    model: Annotated[Path, typer.Argument(help="A run, its model/ folder, an ensemble's, or an exported bundle.")],
     photographs: Annotated[list[str], typer.Argument(help="Files, folders (with all below them) and quoted patterns.")],
     out: Annotated[
         Path | None, typer.Option(help="Write here as pictures are done; a rerun goes on with the rest of them.")

@@ -14,7 +14,7 @@ def predict(
     ],
     dataset: Annotated[Path, typer.Argument(help="The dataset.")],
     out: Annotated[Path, typer.Argument(help="Folder for the predictions.")],
-    part: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    part: Annotated[str, typer.Option(help="train, validation, test, or partial.")] = "test",
     embeddings: Annotated[Path | None, typer.Option(help="Vectors of the model's own backbone, to save computing them.")] = None,
     crops: Annotated[str | None, typer.Option(help="Several crops of each picture: `five`, or how many at random.")] = None,
     crops_top: Annotated[int | None, typer.Option(help="Count only the so many most probable species of each crop.")] = None,
@@ -28,6 +28,13 @@ def predict(
             "`estimate` to find them from the part's pictures, unnamed. Evaluation says so."
         ),
     ] = None,
+    unlabelled: Annotated[
+        bool,
+        typer.Option(
+            "--unlabelled",
+            help="The dataset's names aren't looked at, and may be others than the model's: for a student to learn from.",
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
     """Name every observation of a part and store the ranked answers with what evaluation needs.
@@ -44,10 +51,9 @@ def predict(
     several = CropOptions.named(crops, crops_top) if crops else None
     where = resolve_device(device)
     manifest = compute(
-        model, dataset, out, part=part, embeddings_folder=embeddings, device=where, crops=several, full_scores=full, shares=shares
-    )
-    for note in manifest.notes if shares else ():
-        print(f"note: {note}")
+        model, dataset, out, part=part, embeddings_folder=embeddings, device=where, crops=several, full_scores=full,
+        shares=shares, unlabelled=unlabelled,
+    )  # fmt: skip
     counts = manifest.counts
     print(f"{out}: answers for {counts['observations']:,} observations, {counts['images']:,} pictures of {part}")
     for note in manifest.notes:

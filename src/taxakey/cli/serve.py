@@ -9,7 +9,7 @@ import typer
 
 
 def serve(
-    bundle: Annotated[Path, typer.Argument(help="An exported bundle.")],
+    bundle: Annotated[Path, typer.Argument(help="An exported bundle, or an ensemble (slower: torch runs all members).")],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
     project: Annotated[str, typer.Option(help="Name of the project in POST /v2/identify/NAME.")] = "taxakey",

@@ -37,7 +37,7 @@ def write_contact_sheet(
         left, top = _GAP + place % _COLUMNS * (2 * _EDGE + _GAP), _GAP + place // _COLUMNS * (_EDGE + _CAPTION)
         sheet.paste(_small(preprocess.centre(preprocess.fitted(image))), (left, top))
         sheet.paste(_small(after), (left + _EDGE, top))
-        named = part.table["scientificName"][row].as_py()  # a label may be of a genus, which isn't among the classes
+        named = part.table["scientificName"][row].as_py() or "?"  # a label may be of a genus, which isn't among the classes
         caption = f"{named} ({int(augment.counts_C[label]):,})"
         ImageDraw.Draw(sheet).text((left, top + _EDGE), caption, fill="black", font=ImageFont.load_default(12))
     buffer = io.BytesIO()

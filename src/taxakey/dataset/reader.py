@@ -25,7 +25,7 @@ from taxakey.dataset.partial import PARTIAL
 from taxakey.errors import ArtifactError, BadInput, MissingArtifact
 from taxakey.predictions import Truth
 from taxakey.records.table import PARTIAL_RANKS
-from taxakey.taxonomy import Taxonomy
+from taxakey.taxonomy import RANKS, Taxonomy
 
 _BATCH_ROWS = 256
 _copying = threading.Lock()
@@ -48,7 +48,9 @@ class Dataset:
         return cls(folder, manifest, Taxonomy.read(folder / "taxonomy.parquet"))
 
     def part(self, name: str) -> Part:
-        """The pictures of "train", "validation" or "test"; raises BadInput for another name."""
+        """The pictures of "train", "validation" or "test", or "partial" where such were kept; BadInput for another name."""
+        if name == PARTIAL and (partial := self.partial()) is not None:
+            return partial
         if name not in PARTS:
             raise BadInput(f"{name!r} is no part of a dataset; one of {', '.join(PARTS)}")
         if name not in self._parts:
@@ -126,6 +128,15 @@ class Part:
         some._rows_N = rows_N if self._rows_N is None else self._rows_N[rows_N]
         some.table = self.table.take(pa.array(rows_N))
         return some
+
+    def unnamed(self) -> Part:
+        """The same pictures without what they are: no names in the table, and no class."""
+        same = self.only(np.arange(len(self)))
+        for name in ("scientificName", "taxonRank", *RANKS[1:]):
+            place = same.table.schema.get_field_index(name)
+            if place >= 0:
+                same.table = same.table.set_column(place, name, pa.nulls(len(self), pa.string()))
+        return same
 
     def fraction(self, share: float, seed: int) -> Part:
         """A share of the observations of each species, rounded, at least one, with all their pictures of that species.

@@ -43,6 +43,7 @@ class Decision(NamedTuple):
 class _Head(Protocol):
     def decisions(self, features_BD: Tensor, labels_B: Tensor) -> list[Decision]: ...
     def __call__(self, features_BD: Tensor) -> Tensor: ...
+    def representation(self, features_BD: Tensor) -> Tensor: ...
     def log_prob_several(self, features_BD: Tensor, classes_BK: Tensor) -> Tensor: ...
     @property
     def classes(self) -> int: ...
@@ -64,6 +65,11 @@ class Answer:
     ) -> None:
         self.head, self.features_BD, self.labels_B, self.named_B, self.rows_B = head, features_BD, labels_B, named_B, rows_B
 
+    def only(self, some_B: Tensor) -> Answer:
+        """To some of the images, by a mask [B]."""
+        named_B, rows_B = (of_B if of_B is None else of_B[some_B] for of_B in (self.named_B, self.rows_B))
+        return Answer(self.head, self.features_BD[some_B], self.labels_B[some_B], named_B, rows_B)
+
     @cached_property
     def decisions(self) -> list[Decision]:
         """What the head had to choose, the true way through it."""
@@ -75,6 +81,25 @@ class Answer:
         if self.head.flat:
             return self.decisions[0].logits  # the same, and computed already
         return self.head(self.features_BD)
+
+
+class OfEachPicture:
+    """A table [N, …] of which a step takes the rows of its pictures.
+
+    No buffer of the loss that holds it: an average of the weights would copy it at every step, and a run of several processes
+    send it around.
+    """
+
+    def __init__(self, table_N: Tensor) -> None:
+        self.table_N = table_N
+
+    def __getitem__(self, rows_B: Tensor) -> Tensor:
+        if self.table_N.device != rows_B.device:
+            self.table_N = self.table_N.to(rows_B.device)
+        return self.table_N[rows_B]
+
+    def __deepcopy__(self, memo: object) -> OfEachPicture:
+        return self
 
 
 class Loss(nn.Module):

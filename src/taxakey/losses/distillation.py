@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from taxakey.losses.decision import Answer, Loss
+from taxakey.losses.decision import Answer, Loss, OfEachPicture
+from taxakey.losses.feature_matching import FeatureOptions
 
 _LEAST_REST = 1e-6
 """What 1 − Σp can't be told from 0 below, in float32."""
@@ -21,12 +22,14 @@ _NONE = -1e4  # a logarithm whose exponential is 0; an infinity would make NaN o
 @dataclass(frozen=True)
 class DistilOptions:
     """`soft`: the teacher's share of the loss, 1 for no labels at all. `temperature`: both are softened by it before they are
-    compared. `top`: answers of the teacher that are kept of each picture; null for all that were stored.
+    compared. `top`: answers of the teacher that are kept of each picture; null for all that were stored. `features`: draw the
+    student's features to the teacher's too.
     """
 
     temperature: float = 2.0
     soft: float = 0.7
     top: int | None = 20
+    features: FeatureOptions | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
@@ -44,31 +47,48 @@ class Distilled(Loss):
     k + 1 numbers an image, and with k = C nothing is the rest and the formula is Hinton's. T² keeps the teacher's gradient as
     large as the labels', whatever T is.
 
+    An image whose label is `no_label` has none: the labels' loss doesn't see it, and its loss is soft · T² · KL.
+
     `classes_Nk`: the answers, -1 for none; an image with none at all learns from its label alone. `log_p_Nk`: their
     log-probabilities; `log_rest_N`: what lies beyond them, -inf for nothing. A head needs only say the log-probabilities of
     those k classes (`Head.log_prob_several`), and a tree opens only their nodes.
     """
 
-    classes_Nk: Tensor
-    log_p_Nk: Tensor
-    log_rest_N: Tensor
-
-    def __init__(self, of_label: Loss, options: DistilOptions, classes_Nk: Tensor, log_p_Nk: Tensor, log_rest_N: Tensor) -> None:
+    def __init__(
+        self,
+        of_label: Loss,
+        options: DistilOptions,
+        classes_Nk: Tensor,
+        log_p_Nk: Tensor,
+        log_rest_N: Tensor,
+        no_label: int | None = None,
+    ) -> None:
         super().__init__()
         self.of_label, self.options, self.needs_counts = of_label, options, of_label.needs_counts
-        for name, tensor in (("classes_Nk", classes_Nk), ("log_p_Nk", log_p_Nk), ("log_rest_N", log_rest_N)):
-            self.register_buffer(name, tensor, persistent=False)  # they lie with the teacher, not in every checkpoint
+        self.classes_Nk, self.log_p_Nk, self.log_rest_N = map(OfEachPicture, (classes_Nk, log_p_Nk, log_rest_N))
+        self.no_label = no_label
 
     def forward(self, answer: Answer) -> Tensor:
         assert answer.rows_B is not None, "the batches don't say which pictures they hold"
-        soft, of_label_B = self.options.soft, self.of_label(answer)
+        soft, of_label_B = self.options.soft, self.of_labels(answer)
         classes_Bk = self.classes_Nk[answer.rows_B].long()
         taught_B = (classes_Bk >= 0).any(1)
         both_B = (1 - soft) * of_label_B + soft * self.of_teacher(answer, classes_Bk)
         return torch.where(taught_B, both_B, of_label_B)
 
+    def of_labels(self, answer: Answer) -> Tensor:
+        """The labels' loss of each image [B], 0 without a label. Such images aren't shown to it: it may compare images."""
+        labelled_B = answer.labels_B != self.no_label if self.no_label is not None else None
+        if labelled_B is None or labelled_B.all():
+            return self.of_label(answer)
+        nothing_B = torch.zeros_like(answer.labels_B, dtype=torch.float32)
+        if not labelled_B.any():
+            return nothing_B
+        return nothing_B.index_put((labelled_B,), self.of_label(answer.only(labelled_B)).float())
+
     def of_teacher(self, answer: Answer, classes_Bk: Tensor) -> Tensor:
         """T² · KL(teacher ‖ student) of each image [B]."""
+        assert answer.rows_B is not None
         temperature, given_Bk = self.options.temperature, classes_Bk >= 0
         log_p_Bk, log_rest_B = said_by_student(answer, classes_Bk)
         log_rest_theirs_B = self.log_rest_N[answer.rows_B].masked_fill(_all_given(answer, given_Bk), _NONE)

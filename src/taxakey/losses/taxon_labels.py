@@ -23,6 +23,11 @@ def first_label(taxonomy: Taxonomy, rank: str) -> int:
     return len(taxonomy) + sum(len(taxonomy.taxa(before)) for before in HIGHER[: HIGHER.index(rank)])
 
 
+def no_label(taxonomy: Taxonomy) -> int:
+    """The label of an image of which no taxon is known: the first beyond those of all ranks."""
+    return len(taxonomy) + sum(len(taxonomy.taxa(rank)) for rank in HIGHER)
+
+
 def taxon_labels(taxonomy: Taxonomy, rank: str, names: Sequence[str | None]) -> NDArray[np.int64]:
     """The labels [O] of images known to these taxa of a rank; -1 for a name that isn't there."""
     position_O = taxonomy.index_of(names, rank)

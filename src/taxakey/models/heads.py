@@ -75,6 +75,10 @@ class Head(nn.Module):
         """What training must get right, given the true classes [B]."""
         return [Decision(self(features_BD), labels_B, self.counts)]
 
+    def representation(self, features_BD: Tensor) -> Tensor:
+        """The last features that are learnt before the scores [B, width]: the backbone's, unless a head has further ones."""
+        return features_BD[:, : features_BD.shape[1] - self.metadata]
+
     def log_prob(self, features_BD: Tensor, labels_B: Tensor) -> Tensor:
         """Log-probability [B] of the given classes."""
         decisions = self.decisions(features_BD, labels_B)

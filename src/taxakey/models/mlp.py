@@ -53,9 +53,11 @@ class MlpHead(Head):
         self.activation = _ACTIVATIONS[activation]()
         self.linear = nn.Linear(hidden, classes)
 
+    def representation(self, features_BD: Tensor) -> Tensor:
+        return self.activation(self.hidden(self.dropout(features_BD)))
+
     def forward(self, features_BD: Tensor) -> Tensor:
-        hidden_BH = self.activation(self.hidden(self.dropout(features_BD)))
-        return self.linear(self.dropout(hidden_BH))
+        return self.linear(self.dropout(self.representation(features_BD)))
 
     def multiply_adds(self, *, training: bool) -> int:
         return self.hidden.out_features * (self.in_features + self.classes)

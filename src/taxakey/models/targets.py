@@ -135,6 +135,9 @@ class SeveralTargets(Head):
 
     # ---- an answer is the species' head's ----
 
+    def representation(self, features_BD: Tensor) -> Tensor:
+        return self.species.representation(features_BD)
+
     def forward(self, features_BD: Tensor) -> Tensor:
         return self.species(features_BD)
 

@@ -54,7 +54,7 @@ class Namer:
     def open(
         cls,
         model_folder: Path | str,
-        dataset: Dataset,
+        dataset: Dataset | None,
         *,
         device: str = "cpu",
         embeddings_folder: Path | str | None = None,
@@ -62,8 +62,8 @@ class Namer:
     ) -> Namer:
         """Load a run, its model/ folder, a bundle, a folder of folds, or an ensemble's.
 
-        Raises TaxonomyMismatch where a member's classes aren't the dataset's, and BadInput for stored vectors of crops or
-        for a bundle, which can't take them.
+        Raises TaxonomyMismatch where a member's classes aren't the dataset's (None: whatever they are), or another member's, and
+        BadInput for stored vectors of crops or for a bundle, which can't take them.
         """
         if crops and embeddings_folder is not None:
             raise BadInput(
@@ -72,8 +72,9 @@ class Namer:
         recipe = ensemble_at(model_folder)
         folders = members_of(model_folder) if recipe is None else recipe.models
         models = tuple(open_model(member, device) for member in folders)
+        wanted, whose = (models[0].taxonomy, models[0].folder) if dataset is None else (dataset.taxonomy, dataset.folder)
         for model in models:
-            dataset.taxonomy.require_same(model.taxonomy.fingerprint, mine=dataset.folder, theirs=model.folder)
+            wanted.require_same(model.taxonomy.fingerprint, mine=whose, theirs=model.folder)
         return cls(models, recipe, device, embeddings_folder, crops)
 
     @cached_property

@@ -19,6 +19,7 @@ from taxakey import artifacts
 from taxakey.calibration import mean_by_observation
 from taxakey.calibration.told_shares import ESTIMATE
 from taxakey.dataset.crops import CropOptions
+from taxakey.dataset.partial import PARTIAL
 from taxakey.dataset.reader import Dataset, Part
 from taxakey.errors import BadInput, MissingArtifact
 from taxakey.metadata.encoder import FILE as METADATA_FILE
@@ -46,6 +47,7 @@ def predict(
     full_scores: bool = False,
     crops: CropOptions | None = None,
     shares: str | None = None,
+    unlabelled: bool = False,
 ) -> artifacts.Manifest:
     """Write `observations.parquet` and `images.parquet` (see `Predictions`), portion by portion; interrupted, it goes on.
 
@@ -53,13 +55,22 @@ def predict(
     `embeddings_folder` saves running the backbone; refused unless its vectors come from the model's own backbone.
     `crops`: several of each picture, their calibrated probabilities averaged. `shares`: correct for those of species in a file,
     or "estimate" them from the part's pictures, which are then looked at twice (`calibration.told_shares`); a note says so. A
-    bundle of some of its model's species is asked about pictures of these alone.
+    bundle of some of its model's species is asked about pictures of these alone. `unlabelled`: what the dataset says of species
+    is left aside, so that it may have other ones than the model, as for pictures that a student learns from
+    (`training.unlabelled`); so it always is of the part "partial".
     """
+    if unlabelled and shares is not None:
+        raise BadInput(
+            "shares are corrected for where the dataset's species are the model's; leave out one of shares and unlabelled"
+        )
     out, dataset = Path(out), _asked_about(model_folder, Dataset.open(dataset_folder))
-    namer = Namer.open(model_folder, dataset, device=device, embeddings_folder=embeddings_folder, crops=crops)
+    classes_of = None if unlabelled else dataset
+    namer = Namer.open(model_folder, classes_of, device=device, embeddings_folder=embeddings_folder, crops=crops)
     rows = filled(dataset, part)
+    rows = rows.unnamed() if unlabelled or part == PARTIAL else rows
     asked = Asked(namer.at(rows), full_scores)
-    plan = plan_of(namer, dataset, {"part": part, "full_scores": full_scores, **_told(shares)})
+    further = {"unlabelled": True} if unlabelled else _told(shares)
+    plan = plan_of(namer, dataset, {"part": part, "full_scores": full_scores, **further})
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
     notes = _notes(namer, dataset, part)

@@ -32,6 +32,7 @@ from taxakey.prediction.scorers import Scorer, TorchScorer, torch_device
 from taxakey.serving.answers import Answer, Answers
 from taxakey.serving.cost_list import CostList
 from taxakey.serving.deciding import Deciding, Rule
+from taxakey.serving.ensembles import EnsembleScorer, PreparedForAll, is_ensemble
 from taxakey.serving.fusing import Teller, Told
 from taxakey.serving.restriction import Restriction, restrict
 from taxakey.taxonomy import Taxonomy
@@ -56,7 +57,7 @@ class Identifier:
         self,
         scorer: Scorer,
         taxonomy: Taxonomy,
-        preprocess: Preprocess,
+        preprocess: Preprocess | PreparedForAll,
         calibration: Calibration | None,
         *,
         fingerprint: str,
@@ -346,7 +347,8 @@ class _Pending:
 
 
 def load(path: Path | str, device: str = "cpu", *, threads: int | None = None) -> Identifier:
-    """Load an exported bundle (onnxruntime), or a run or its model/ folder (torch, imported only then).
+    """Load an exported bundle (onnxruntime), or a run, its model/ folder, an ensemble's folder or one of folds (torch, imported
+    only then).
 
     `device`: cpu, cuda, or auto for the GPU where there is one; `threads`: processor threads for the model of a bundle, all
     cores when None.
@@ -362,6 +364,8 @@ def load(path: Path | str, device: str = "cpu", *, threads: int | None = None) -
     for model in (folder, folder / "model"):
         if (model / "model.safetensors").is_file() and (model / "config.json").is_file():
             return _load_trained(model, device)
+    if is_ensemble(folder):
+        return _load_ensemble(folder, device)
     raise MissingArtifact(f"{folder}: not a model ({_contents(folder)}); give a run, its model/ folder or an exported bundle")
 
 
@@ -392,6 +396,13 @@ def _fingerprint(bundle: Bundle) -> str:
     if bundle.precision != "fp32" or bundle.only is not None:
         weights = hashlib.sha256(f"{weights} {bundle.precision} {bundle.manifest.taxonomy}".encode()).hexdigest()
     return weights[:FINGERPRINT_DIGITS]
+
+
+def _load_ensemble(folder: Path, device: str) -> Identifier:
+    with needs_extra("train"):
+        from taxakey.prediction.namer import Namer
+    scorer = EnsembleScorer(Namer.open(folder, None, device=torch_device(device)))
+    return Identifier(scorer, scorer.taxonomy, scorer.preprocess, None, fingerprint=scorer.fingerprint[:FINGERPRINT_DIGITS])
 
 
 def _load_trained(folder: Path, device: str) -> Identifier:

@@ -38,7 +38,7 @@ def serve(
     shares: str | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serve a bundle until Ctrl-C or SIGTERM; `on_ready` is called with the address. Port 0: a free one.
+    """Serve a bundle or an ensemble until Ctrl-C or SIGTERM; `on_ready` is called with the address. Port 0: a free one.
 
     `only`, `decide`, `costs`, `shares`: as for `Identifier.only`, `.deciding` and `.with_shares`, for all requests.
 

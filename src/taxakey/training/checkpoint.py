@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from taxakey import __version__
-from taxakey.artifacts import read_json, read_manifest, write_json, write_parquet
+from taxakey.artifacts import kind_of, read_json, read_manifest, write_json, write_parquet
 from taxakey.calibration import Calibration, Decisions
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadInput, MissingArtifact
@@ -123,6 +123,11 @@ def model_folder(path: Path | str) -> Path:
             if folder.resolve().name == "model" and (run / "plan.json").is_file() and not (run / "manifest.json").is_file():
                 raise MissingArtifact(f"{run}: this run was begun and not finished; run its `taxakey train` again")
             return folder
+    if kind_of(path) == FOLDS or any((place / "ensemble.json").is_file() for place in (path, path / "predictions")):
+        raise BadInput(
+            f"{path}: several models, not one; predict, identify and serve take them as they are. One model that knows what they "
+            "know: taxakey predict … --part train, then taxakey train … --teacher (docs/distillation.md)"
+        )
     raise MissingArtifact(f"{path}: no trained model there (model.safetensors and config.json); name a run or its model/ folder")
 
 

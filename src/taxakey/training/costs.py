@@ -23,6 +23,11 @@ FILE = "costs.json"
 _POWERCAP = Path("/sys/class/powercap")
 
 
+def trained_parameters(module: nn.Module) -> int:
+    """Numbers of the model that a run learns; a loss's own, which no model keeps, don't count."""
+    return sum(p.numel() for name, p in module.named_parameters() if p.requires_grad and not name.startswith("loss."))
+
+
 class Costs(L.Callback):
     """Measures a run, over all its interruptions, and writes `costs.json` after each epoch.
 
@@ -34,7 +39,7 @@ class Costs(L.Callback):
     def __init__(self, run: Path, network: nn.Module, trained: nn.Module, recipe_facts: Mapping[str, Any]) -> None:
         self.file = run / FILE
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
-        self.trained = sum(parameter.numel() for parameter in trained.parameters() if parameter.requires_grad)
+        self.trained = trained_parameters(trained)
         self.facts = recipe_facts
         self.sums = {"pictures": 0, "training_seconds": 0.0, "seconds": 0.0, "epochs": 0}
         self.peaks = {"host_bytes": 0, "device_bytes": 0}

@@ -41,6 +41,7 @@ from taxakey.metadata.encoder import MetadataEncoder
 from taxakey.models.backbones import Network, build_backbone, data_config, feature_width, state_hash, with_metadata
 from taxakey.models.class_means import FeatureStatistics
 from taxakey.models.head_options import ClassFacts, build_head, wants_statistics
+from taxakey.models.heads import Head
 from taxakey.models.metadata_vit import MetadataViT, with_metadata_tokens
 from taxakey.models.targets import with_targets
 from taxakey.models.tuning import make_plain, make_ready
@@ -48,7 +49,7 @@ from taxakey.training.batches import Pictures, StoredFeatures, feature_loader, p
 from taxakey.training.card import write_card
 from taxakey.training.checkpoint import save_model
 from taxakey.training.continuation import Beginning
-from taxakey.training.costs import Costs
+from taxakey.training.costs import Costs, trained_parameters
 from taxakey.training.curves import Curves, TrainingBar
 from taxakey.training.module import TrainingModule
 from taxakey.training.recipe import Recipe
@@ -56,8 +57,17 @@ from taxakey.training.resume import FOLDER, LAST, AtomicFiles, Checkpoints, kept
 from taxakey.training.samplers import TrainingPart
 from taxakey.training.scale import accelerator_for, first_process, process_of, wait_for_all
 from taxakey.training.shares import Process
-from taxakey.training.teacher import Teacher, with_teacher
+from taxakey.training.teacher import Teacher, TeacherFiles, with_teacher
+from taxakey.training.unlabelled import WithUnlabelled, store_of, vectors_of
 from taxakey.training.waiting import Waiting
+
+Folders = Path | str | Sequence[Path | str] | None
+"""One folder, several, or none."""
+
+
+def _folders(named: Folders) -> tuple[Path, ...]:
+    several = [named] if isinstance(named, (str, Path)) else named or []
+    return tuple(map(Path, several))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +77,8 @@ class _Run:
     out: Path
     recipe: Recipe
     dataset: Dataset
-    vectors: Vectors | None
+    training: Part
+    stores: tuple[Vectors, ...]
     network: Network
     loss: Loss
     preprocess: Preprocess
@@ -75,7 +86,8 @@ class _Run:
     encoder: MetadataEncoder | None = None
     taken: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    """`taken`, `notes`: what came from another run."""
+    """`training`: the pictures that are learnt from. `stores`: their vectors and those of validation, for a head alone. `taken`,
+    `notes`: what came from another run."""
 
     def metadata(self, part: Part) -> NDArray[np.float32] | None:
         """Of all pictures of a part, [N, M]."""
@@ -87,10 +99,12 @@ def train(
     recipe: Recipe,
     out: Path | str,
     *,
-    embeddings_folder: Path | str | None = None,
+    embeddings_folder: Folders = None,
     start_from: Path | str | None = None,
     fold: Fold | None = None,
-    teacher: Path | str | None = None,
+    teacher: Folders = None,
+    teacher_vectors: Folders = None,
+    unlabelled: str | None = None,
     device: str = "auto",
     notes: tuple[str, ...] = (),
     callbacks: Sequence[Callback] = (),
@@ -100,14 +114,16 @@ def train(
     `train: head` needs `embeddings_folder`, made from the same dataset with the same backbone. `start_from`, a finished run or
     model: its backbone is taken instead of pretrained weights, and its head as far as it knows the dataset's classes
     (`training.continuation`). `fold`: train on this member's share of the training and validation parts (`dataset.folds`).
-    `teacher`: predictions of the training pictures to learn from besides the labels (`training.teacher`; recipe's `distil`).
+    `teacher`: predictions of the training pictures to learn from besides the labels (`training.teacher`; recipe's `distil`);
+    `teacher_vectors`: its embeddings of them, to draw features to; `unlabelled`: "DATASET" or "DATASET:part" whose pictures are
+    learnt from by the teacher's answers alone. Where they are of another dataset, predictions and embeddings of both are named.
     `notes` are facts that a reader of the numbers must know; they go into the manifest and the card. `callbacks`: Lightning's,
     for who wants to watch the run.
     """
     beginning = None if start_from is None else Beginning.open(start_from)
     recipe = recipe if beginning is None else beginning.recipe(recipe)
-    recipe, taught_by = with_teacher(recipe, teacher)
-    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), embeddings_folder, beginning, fold, taught_by)
+    recipe, taught_by = with_teacher(recipe, TeacherFiles(_folders(teacher), _folders(teacher_vectors), unlabelled))
+    run = _prepare(Path(dataset_folder), recipe.resolved(), Path(out), _folders(embeddings_folder), beginning, fold, taught_by)
     if first_process():
         artifacts.start(run.out, run.plan)
     if not (run.out / "manifest.json").is_file():
@@ -120,7 +136,7 @@ def train(
 
 def _finish(run: _Run, module: TrainingModule, device: str, notes: tuple[str, ...]) -> None:
     """Write the model, calibrate it, and say what was made; the first process does it alone."""
-    trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+    trained = trained_parameters(module)
     backbone = run.network.backbone if module.backbone is None else module.backbone
     make_plain(backbone.vit if isinstance(backbone, MetadataViT) else backbone, run.recipe.tuning)
     network = Network(backbone, module.head).eval()
@@ -136,6 +152,7 @@ def _finish(run: _Run, module: TrainingModule, device: str, notes: tuple[str, ..
         "train": len(run.dataset.part("train")),
         "validation": len(run.dataset.part("validation")),
         **_partial_counts(run),
+        **({"unlabelled": len(run.training.parts[1])} if isinstance(run.training, WithUnlabelled) else {}),
         **run.taken,
     }
     write_card(run.out, run.recipe, run.dataset.taxonomy, counts, calibration, notes)
@@ -155,7 +172,7 @@ def _prepare(
     dataset_folder: Path,
     recipe: Recipe,
     out: Path,
-    embeddings_folder: Path | str | None,
+    embeddings_folders: Sequence[Path],
     beginning: Beginning | None,
     fold: Fold | None,
     teacher: Teacher | None,
@@ -174,16 +191,16 @@ def _prepare(
     config = data_config(recipe.backbone, backbone)
     hash_of_weights = state_hash(backbone) if recipe.backbone.weights != "none" else "drawn by the seed"
     inputs = {"dataset": artifacts.hash_of(dataset_folder)}
-    vectors = None
+    stores: tuple[Vectors, ...] = ()
     if recipe.train == "head":
-        vectors = _matching_vectors(embeddings_folder, recipe, state_hash(backbone), Preprocess.from_config(config))
-        inputs["embeddings"] = artifacts.hash_of(vectors.folder)
+        stores = _matching_vectors(embeddings_folders, recipe, state_hash(backbone), Preprocess.from_config(config))
+        inputs |= {"embeddings" if i == 1 else f"embeddings {i}": artifacts.hash_of(v.folder) for i, v in enumerate(stores, 1)}
     make_ready(backbone, recipe.tuning, config["input_size"])
     encoder = None if recipe.metadata is None else MetadataEncoder.fit(recipe.metadata, dataset.part("train").table)
     groups = () if encoder is None else encoder.widths
     if recipe.backbone.metadata_tokens:
         backbone, groups = with_metadata_tokens(backbone, groups), ()
-    facts = _class_facts(recipe, dataset, vectors)
+    facts = _class_facts(recipe, dataset, stores)
     head = build_head(recipe.head, feature_width(backbone), dataset.taxonomy, facts, metadata=groups)
     head = with_targets(head, recipe.targets, dataset.taxonomy, facts.counts_C)
     taken: dict[str, int] = {}
@@ -195,10 +212,16 @@ def _prepare(
         taken, note = beginning.hand_over(head, dataset.taxonomy, encoder)  # before the loss, which may ask how the classes stand
         notes = (*notes, note)
     loss = build_loss(recipe.loss, head, LossFacts(facts.counts_C, dataset.taxonomy))
+    training = dataset.training(partial=_learns_partial(recipe))
     if teacher is not None and recipe.distil is not None:
-        inputs["teacher"] = teacher.hash
-        loss, note = teacher.teach(loss, recipe.distil, dataset.taxonomy, dataset.training(partial=_learns_partial(recipe)))
+        inputs |= teacher.inputs
+        training = teacher.pictures(training, dataset)
+        if stores and isinstance(training, WithUnlabelled):
+            store_of(training, stores)  # before anything is written
+        loss, note = teacher.teach(loss, recipe.distil, dataset.taxonomy, training)
         notes = (*notes, note)
+        if recipe.distil.features is not None:
+            loss = teacher.draw(loss, recipe.distil.features, training, _representation_width(head))
     plain = {**recipe.to_dict(), "backbone_hash": hash_of_weights}
     plain["backbone"] = {**plain["backbone"], "weights": Path(recipe.backbone.weights).name}
     if fold is not None:
@@ -206,7 +229,12 @@ def _prepare(
         notes = (*notes, f"Trained on fold {fold}: the others' validation pictures are among its training pictures")
     plan = artifacts.Plan("run", inputs, plain, recipe.seed)
     network, preprocess = Network(backbone, head), Preprocess.from_config(config)
-    return _Run(out, recipe, dataset, vectors, network, loss, preprocess, plan, encoder, taken, notes)
+    return _Run(out, recipe, dataset, training, stores, network, loss, preprocess, plan, encoder, taken, notes)
+
+
+def _representation_width(head: Head) -> int:
+    with torch.inference_mode():
+        return head.representation(torch.zeros(1, head.in_features)).shape[1]
 
 
 def _fraction_note(recipe: Recipe, dataset: Dataset) -> str:
@@ -216,29 +244,30 @@ def _fraction_note(recipe: Recipe, dataset: Dataset) -> str:
     )
 
 
-def _matching_vectors(folder: Path | str | None, recipe: Recipe, backbone_hash: str, preprocess: Preprocess) -> Vectors:
-    if folder is None:
+def _matching_vectors(folders: Sequence[Path], recipe: Recipe, backbone_hash: str, preprocess: Preprocess) -> tuple[Vectors, ...]:
+    if not folders:
         raise BadInput(f"the recipe {recipe.name!r} trains a head on embeddings: run `taxakey embed` first and name its folder")
-    vectors = Vectors(folder)
-    if vectors.backbone_hash != backbone_hash:
-        raise BadInput(
-            f"{folder}: its vectors were computed by other weights ({vectors.backbone_hash}) than the recipe's backbone "
-            f"{recipe.backbone.name} has ({backbone_hash}); run `taxakey embed` with this recipe"
-        )
-    if not vectors.come_from(backbone_hash, preprocess):
-        raise BadInput(
-            f"{folder}: its vectors are of pictures prepared otherwise (their size, say) than this recipe wants them; "
-            "run `taxakey embed` with this recipe"
-        )
-    return vectors
+    stores = tuple(map(Vectors, folders))
+    for vectors in stores:
+        if vectors.backbone_hash != backbone_hash:
+            raise BadInput(
+                f"{vectors.folder}: its vectors were computed by other weights ({vectors.backbone_hash}) than the recipe's "
+                f"backbone {recipe.backbone.name} has ({backbone_hash}); run `taxakey embed` with this recipe"
+            )
+        if not vectors.come_from(backbone_hash, preprocess):
+            raise BadInput(
+                f"{vectors.folder}: its vectors are of pictures prepared otherwise (their size, say) than this recipe wants "
+                "them; run `taxakey embed` with this recipe"
+            )
+    return stores
 
 
-def _class_facts(recipe: Recipe, dataset: Dataset, vectors: Vectors | None) -> ClassFacts:
+def _class_facts(recipe: Recipe, dataset: Dataset, stores: Sequence[Vectors]) -> ClassFacts:
     part = dataset.part("train")
     counts_C = np.bincount(part.class_index, minlength=len(dataset.taxonomy))
     statistics = None
-    if vectors is not None and wants_statistics(recipe.head):
-        statistics = FeatureStatistics.of([(vectors.part(part.name, part.image_ids), part.class_index)], len(counts_C))
+    if stores and wants_statistics(recipe.head):
+        statistics = FeatureStatistics.of([(vectors_of(part, stores), part.class_index)], len(counts_C))
     return ClassFacts(counts_C, statistics, recipe.seed)
 
 
@@ -279,15 +308,13 @@ def _fit(run: _Run, device: str, callbacks: Sequence[Callback]) -> TrainingModul
 
 
 def _loaders(run: _Run, process: Process) -> tuple[DataLoader, DataLoader]:
-    parts = run.dataset.training(partial=_learns_partial(run.recipe)), run.dataset.part("validation")
-    # Labels of genera and families come behind those of the classes; -1 is a name that the taxonomy lacks.
+    parts = run.training, run.dataset.part("validation")
+    # Labels of genera, of families and of nothing come behind those of the classes; -1 is a name that the taxonomy lacks.
     labels = [part.class_index[part.class_index >= 0] for part in parts]
     known = max(len(run.dataset.taxonomy), int(labels[0].max(initial=-1)) + 1)
     counts_L, validation_L = (np.bincount(labels_N, minlength=known) for labels_N in labels)
-    if run.vectors is not None:
-        stored = [
-            StoredFeatures(run.vectors.part(part.name, part.image_ids), part.class_index, run.metadata(part)) for part in parts
-        ]
+    if run.stores:
+        stored = [StoredFeatures(vectors_of(part, run.stores), part.class_index, run.metadata(part)) for part in parts]
         draw = run.recipe.sampler.build(TrainingPart(stored[0].labels_N.numpy(), validation_L, run.recipe.seed))
         return feature_loader(stored[0], run.recipe, draw, process), feature_loader(stored[1], run.recipe, None, process)
     augment = run.recipe.augment.build(run.preprocess, counts_L)
@@ -362,9 +389,9 @@ def _calibrate(run: _Run, network: Network, device: str) -> tuple[Calibration, D
 def _scores(run: _Run, network: Network, device: str, part: Part) -> NDArray[np.float32]:
     """Raw scores [I, C] of pictures."""
     told_NM = run.metadata(part)
-    if run.vectors is not None:
+    if run.stores:
         head: nn.Module = network.head.cpu()
-        stored_ND = torch.from_numpy(run.vectors.part(part.name, part.image_ids))
+        stored_ND = torch.from_numpy(vectors_of(part, run.stores))
         with torch.inference_mode():
             return head(with_metadata(stored_ND, None if told_NM is None else torch.from_numpy(told_NM))).float().numpy()
     where, rows = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu", range(len(part))

@@ -178,7 +178,8 @@ class TrainingModule(L.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         loop = self.recipe.loop
         batch = loop.batch_size * loop.accumulate * self.trainer.world_size
-        optimizer = self.recipe.optimizer.build(self.backbone, self.head, batch=batch)
+        beside_backbone = nn.ModuleList([self.head, self.loss])  # a loss may have weights of its own
+        optimizer = self.recipe.optimizer.build(self.backbone, beside_backbone, batch=batch)
         steps = int(self.trainer.estimated_stepping_batches)
         per_epoch = max(1, steps // loop.epochs)
         schedule = self.recipe.schedule.build(optimizer, steps=steps, steps_per_epoch=per_epoch)

@@ -19,6 +19,7 @@ from taxakey.dataset.augment import AugmentOptions, RareOptions, with_preset
 from taxakey.errors import BadRecipe
 from taxakey.losses.cross_entropy import CrossEntropyOptions
 from taxakey.losses.distillation import DistilOptions
+from taxakey.losses.feature_matching import FeatureOptions
 from taxakey.losses.loss_options import LossOptions
 from taxakey.metadata.encoder import MetadataOptions
 from taxakey.models.adapters import LoraOptions
@@ -185,6 +186,11 @@ def _check_losses(recipe: Recipe) -> None:
 def _check_distillation(recipe: Recipe) -> None:
     if recipe.distil is not None and getattr(recipe.head, "sparse", False) and recipe.head.kind != "tree":
         raise BadRecipe(f"{recipe.name}: distil needs the scores of all classes, and so head.sparse: false (or a tree)")
+    if recipe.distil is not None and recipe.distil.features is not None and recipe.train == "head" and recipe.head.kind != "mlp":
+        raise BadRecipe(
+            f"{recipe.name}: distil.features moves the student's features, and train: head leaves the backbone's as they are; "
+            "take train: all, or head: {kind: mlp}, whose hidden layer learns"
+        )
 
 
 def _check_metadata(recipe: Recipe) -> None:
@@ -219,6 +225,7 @@ refuse_unknown_keys(
     LoraOptions,
     *get_args(LossOptions),
     DistilOptions,
+    FeatureOptions,
     OptimizerOptions,
     ScheduleOptions,
     *get_args(SamplerOptions),
