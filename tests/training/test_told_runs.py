@@ -200,16 +200,21 @@ def test_a_model_without_its_words_or_with_those_of_another_is_refused(told: Pat
         load_model(tmp_path / "model")
 
 
-def test_a_vision_transformer_sees_metadata_as_tokens(sheets_dataset: Path, tmp_path: Path) -> None:
-    """Fine-tuned as a whole, stored, read and asked again; a picture's answer hangs on what is said of it."""
-    small = {"img_size": 32, "patch_size": 16, "embed_dim": 32, "depth": 2, "num_heads": 2}
-    recipe = replace(
+def with_tokens(*, depth: int, epochs: int) -> Recipe:
+    """A small transformer that is told metadata, fine-tuned as a whole."""
+    small = {"img_size": 32, "patch_size": 16, "embed_dim": 32, "depth": depth, "num_heads": 2}
+    return replace(
         SMOKE,
         backbone=replace(SMOKE.backbone, name="vit_tiny_patch16_224", image_size=32, arguments=small, metadata_tokens=True),
         head=LinearOptions(),
         metadata=MetadataOptions(place="sphere"),
-        loop=replace(SMOKE.loop, epochs=2),
+        loop=replace(SMOKE.loop, epochs=epochs),
     )
+
+
+def test_a_vision_transformer_sees_metadata_as_tokens(sheets_dataset: Path, tmp_path: Path) -> None:
+    """Fine-tuned as a whole, stored, read and asked again; a picture's answer hangs on what is said of it."""
+    recipe = with_tokens(depth=2, epochs=2)
     train(sheets_dataset, recipe, tmp_path / "run", device="cpu")
     model, part = load_model(tmp_path / "run"), Dataset.open(sheets_dataset).part("test")
     backbone = model.network.backbone
@@ -228,14 +233,7 @@ def test_a_vision_transformer_sees_metadata_as_tokens(sheets_dataset: Path, tmp_
 
 def test_metadata_tokens_go_on_where_they_mean_the_same(sheets_dataset: Path, tmp_path: Path) -> None:
     """With next to no rate, so that what was taken over is what lies there in the end."""
-    small = {"img_size": 32, "patch_size": 16, "embed_dim": 32, "depth": 1, "num_heads": 2}
-    recipe = replace(
-        SMOKE,
-        backbone=replace(SMOKE.backbone, name="vit_tiny_patch16_224", image_size=32, arguments=small, metadata_tokens=True),
-        head=LinearOptions(),
-        metadata=MetadataOptions(place="sphere"),
-        loop=replace(SMOKE.loop, epochs=1),
-    )
+    recipe = with_tokens(depth=1, epochs=1)
     train(sheets_dataset, recipe, tmp_path / "run", device="cpu")
     still = replace(recipe, optimizer=replace(recipe.optimizer, rate=1e-12, weight_decay=0.0))
     before = load_model(tmp_path / "run").network.state_dict()
