@@ -63,7 +63,12 @@ def folds(runs: list[Path], out: Path, _: str) -> Path:
     return out
 
 
-@pytest.mark.parametrize(("make", "formula"), [(mixed, "mean"), (mixed, "geometric"), (folds, "")])
+def with_a_bundle(runs: list[Path], out: Path, formula: str) -> Path:
+    export(runs[0], out.parent / "bundle")
+    return mixed([out.parent / "bundle", *runs[1:]], out, formula)
+
+
+@pytest.mark.parametrize(("make", "formula"), [(mixed, "mean"), (mixed, "geometric"), (folds, ""), (with_a_bundle, "mean")])
 def test_the_same_probabilities_as_predict(
     runs: list[Path], sheets_dataset: Path, tmp_path: Path, make: Callable[..., Path], formula: str
 ) -> None:

@@ -5,7 +5,6 @@ Shapes: B pictures, X numbers of a picture prepared in every way that a member a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -66,7 +65,11 @@ class EnsembleScorer:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the members' weights and calibrations, and of the rule."""
-        files = [file for model in self._namer.models for file in _files(model.folder)]
+        from taxakey.prediction.opened import weights_of
+
+        files = []
+        for model in self._namer.models:
+            files += [*weights_of(model), *([model.folder / "calibration.json"] if model.calibration else [])]
         files += [] if self._namer.ensemble is None else [self._namer.ensemble.path]
         return sha256("\n".join(map(hash_of, files)).encode()).hexdigest()
 
@@ -85,10 +88,6 @@ class EnsembleScorer:
     def _mixed(self, p_MBC: NDArray[np.float64]) -> NDArray[np.floating]:
         rule = self._namer.rule
         return p_MBC.mean(axis=0) if rule is None else rule.mix(p_MBC.astype(np.float32))
-
-
-def _files(folder: Path) -> Sequence[Path]:
-    return [folder / name for name in ("model.safetensors", "calibration.json") if (folder / name).is_file()]
 
 
 def is_ensemble(folder: Path) -> bool:
