@@ -24,21 +24,22 @@ def export(
     agreement: Annotated[
         float, typer.Option(help="Share of pictures that must keep their best species, but for fp32: all.")
     ] = 0.98,
+    format: Annotated[str, typer.Option(help="onnx, or executorch for phones.")] = "onnx",
 ) -> None:
-    """Write a bundle for serving (ONNX, names, calibration, card); refused when its answers aren't those of the model.
+    """Write a bundle for serving or for phones (network, names, calibration, card); refused when its answers aren't the model's.
 
     Example: taxakey export run/ bundle/ --precision int8 --dataset dataset/
     """
     from typing import cast
 
     from taxakey import progress
-    from taxakey.export import ExportOptions, Precision
+    from taxakey.export import ExportOptions, Format, Precision
     from taxakey.export import export as write
 
-    options = ExportOptions(cast("Precision", precision), only, dataset, pictures, agreement)
+    options = ExportOptions(cast("Precision", precision), only, dataset, pictures, agreement, cast("Format", format))
     with progress.working("exporting and comparing answers"):
         manifest = write(model, out, options)
     print(f"{out}: {manifest.counts['classes']:,} species, {precision}")
     for note in manifest.notes:
         print(f"  {note}")
-    print(f"serve it: taxakey serve {out}")
+    print(f"serve it: taxakey serve {out}" if format == "onnx" else f"how an app runs it: {out / 'README.md'}")

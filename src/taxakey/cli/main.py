@@ -53,6 +53,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "safetensors", "tensorboard", "huggingface_hub"), "train"),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "onnxruntime", "python_multipart"), "serve"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    "executorch": "phone",
     **{"rapidocr": "mask", "pyspark": "spark", "optuna": "tune", "peft": "lora", "wandb": "wandb", "mlflow": "mlflow"},
     **{"sklearn": "maps", "umap": "umap"},
 }

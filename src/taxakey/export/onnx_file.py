@@ -1,4 +1,7 @@
-"""A network as ONNX, compared with itself on drawn pictures. Shapes: B pictures, M metadata inputs, C classes."""
+"""A network as ONNX, and an exported file compared with its network on drawn pictures.
+
+Shapes: B pictures, M metadata inputs, C classes.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from taxakey.errors import ExportMismatch
+from taxakey.export.runtimes import scorer_of
 
 if TYPE_CHECKING:
     import torch.onnx
@@ -43,7 +47,7 @@ def write_onnx(network: nn.Module, input_size: tuple[int, int, int], file: Path,
     if not metadata:
         del examples["metadata"]
     batch = torch.export.Dim("batch", min=1)
-    with _quiet_exporter(), torch.no_grad():
+    with quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             network.float().cpu().eval(),
             tuple(examples.values()),
@@ -70,9 +74,9 @@ def _forget_origins(program: torch.onnx.ONNXProgram) -> None:
 
 
 @contextlib.contextmanager
-def _quiet_exporter() -> Any:
-    """Keep the exporter's internals out of the user's terminal; its exceptions come through."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+def quiet_exporter() -> Any:
+    """Keep an exporter's internals out of the user's terminal; its exceptions come through."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.utils._pytree", "torchao")]
     before = [logger.level for logger in loggers]
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -88,14 +92,13 @@ def _quiet_exporter() -> Any:
 def check(
     network: nn.Module, input_size: tuple[int, int, int], file: Path, *, classes: int, metadata: int = 0, seed: int = 0
 ) -> float:
-    """Compare onnxruntime with torch on drawn pictures at several batch sizes; the largest difference of log-probabilities.
+    """Compare the file with torch on drawn pictures at several batch sizes; the largest difference of log-probabilities.
 
     Raises ExportMismatch when it is over TOLERANCE, the best class differs, or the shape isn't [B, classes].
     """
-    import onnxruntime
     import torch
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    scorer = scorer_of(file)
     generator = np.random.default_rng(seed)
     largest = 0.0
     for batch in CHECKED_BATCHES:
@@ -105,7 +108,7 @@ def check(
                 given["metadata"] = generator.uniform(-1, 1, (batch, metadata)).astype(np.float32)
             with torch.inference_mode():
                 expected_BC = network(*map(torch.from_numpy, given.values())).float().numpy()
-            largest = max(largest, difference_of(expected_BC, session.run(["scores"], given)[0], batch, classes))
+            largest = max(largest, difference_of(expected_BC, scorer.scores(*given.values()), batch, classes))
     return largest
 
 
@@ -126,7 +129,7 @@ def difference_of(expected_BC: NDArray[np.float32], found_BC: NDArray[np.float32
     again = "the bundle was not finished; report it with the model's config.json"
     if not (expected_BC.shape == found_BC.shape == (batch, classes)):
         raise ExportMismatch(
-            f"for {batch} pictures torch gives {expected_BC.shape}, the ONNX model {found_BC.shape}, and the taxonomy has "
+            f"for {batch} pictures torch gives {expected_BC.shape}, the exported model {found_BC.shape}, and the taxonomy has "
             f"{classes} classes; {again}"
         )
     expected, found = log_softmax(expected_BC.astype(np.float64), axis=1), log_softmax(found_BC.astype(np.float64), axis=1)
@@ -135,12 +138,12 @@ def difference_of(expected_BC: NDArray[np.float32], found_BC: NDArray[np.float32
     gap = np.abs(expected - found)
     if not (gap <= TOLERANCE + 1e-5 * np.abs(expected)).all():
         raise ExportMismatch(
-            f"at batch size {batch} the ONNX model's log-probabilities differ from torch's by up to {gap.max():.2g}, "
+            f"at batch size {batch} the exported model's log-probabilities differ from torch's by up to {gap.max():.2g}, "
             f"allowed is {TOLERANCE:g}; {again}"
         )
     best, best_found = expected.argmax(axis=1), found.argmax(axis=1)
     rows = np.arange(batch)
     # Two classes closer than the tolerance have no order worth comparing.
     if (expected[rows, best] - expected[rows, best_found] > TOLERANCE).any():
-        raise ExportMismatch(f"at batch size {batch} the ONNX model puts another class first than torch; {again}")
+        raise ExportMismatch(f"at batch size {batch} the exported model puts another class first than torch; {again}")
     return float(gap.max())

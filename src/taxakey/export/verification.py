@@ -1,4 +1,4 @@
-"""How well, how fast and how large: an ONNX file beside the network that it was made from.
+"""How well, how fast and how large: an exported file beside the network that it was made from.
 
 Shapes: B pictures, C classes.
 """
@@ -18,7 +18,8 @@ from taxakey.cpu_memory import keep_freed_memory
 from taxakey.errors import ExportMismatch
 from taxakey.export.onnx_file import difference_of
 from taxakey.export.pictures import Given, Pictures
-from taxakey.prediction.scorers import OnnxScorer, Scorer, TorchScorer
+from taxakey.export.runtimes import runtime_of, scorer_of
+from taxakey.prediction.scorers import Scorer, TorchScorer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +42,7 @@ class Measured:
     images_per_second: float
     torch_images_per_second: float
     threads: int
+    runtime: str
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -48,7 +50,7 @@ class Measured:
         return (
             f"{self.agreement:.2%} of {self.on} get the trained network's best class; a probability differs by at most "
             f"{self.largest_difference:.2g}",
-            f"{self.bytes / 1e6:.1f} MB; {self.images_per_second:.1f} images a second with onnxruntime, "
+            f"{self.bytes / 1e6:.1f} MB; {self.images_per_second:.1f} images a second with {self.runtime}, "
             f"{self.torch_images_per_second:.1f} with eager torch (this processor, {self.threads} "
             f"thread{'s' if self.threads > 1 else ''})",
         )
@@ -67,7 +69,7 @@ def verify(
     threads = torch.get_num_threads()
     keep_freed_memory()  # eager torch as `taxakey predict` runs it: four times as fast as without these two
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    scorers: tuple[Scorer, Scorer] = (TorchScorer(network), OnnxScorer(file, threads=threads))
+    scorers: tuple[Scorer, Scorer] = (TorchScorer(network), scorer_of(file, threads=threads))
     same, largest = 0, 0.0
     for given in pictures.batches():
         expected_BC, found_BC = (scorer.scores(*given.values()) for scorer in scorers)
@@ -85,7 +87,7 @@ def verify(
             f"probability differs by up to {largest:.2g}); nothing was kept: export in another precision, or lower --agreement"
         )
     torch_speed, speed = _speeds(scorers, next(iter(pictures.batches())))
-    return Measured(len(pictures), pictures.words, share, largest, bytes_of(file), speed, torch_speed, threads)
+    return Measured(len(pictures), pictures.words, share, largest, bytes_of(file), speed, torch_speed, threads, runtime_of(file))
 
 
 def _first_alike(one_BC: NDArray[np.floating], other_BC: NDArray[np.floating]) -> NDArray[np.bool_]:
@@ -93,7 +95,7 @@ def _first_alike(one_BC: NDArray[np.floating], other_BC: NDArray[np.floating]) -
 
 
 def bytes_of(file: Path) -> int:
-    """Of an ONNX file and of the weights beside it."""
+    """Of an exported file and of the weights beside it."""
     return sum(part.stat().st_size for part in file.parent.glob(f"{file.name}*"))
 
 

@@ -35,6 +35,8 @@ class Bundle:
         """Raises BadInput and TaxonomyMismatch where its files don't belong together. `threads`: as `OnnxScorer` has it."""
         folder = Path(folder)
         manifest = read_manifest(folder, "bundle")
+        if (written := manifest.recipe.get("format", "onnx")) != "onnx":
+            raise BadInput(f"{folder}: exported for phones ({written}), and run there; for here: taxakey export RUN BUNDLE")
         taxonomy = Taxonomy.read(folder / "taxonomy.parquet")
         taxonomy.require_same(manifest.taxonomy or "", mine=folder / "taxonomy.parquet", theirs=folder / "manifest.json")
         scorer = OnnxScorer(folder / FILE, device=device, threads=threads)
