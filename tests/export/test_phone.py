@@ -22,6 +22,7 @@ from taxakey.errors import BadInput, ExportMismatch, MissingExtra
 from taxakey.export import ExportOptions, check, export, write_pte
 from taxakey.export.pictures import validation_pictures
 from taxakey.export.runtimes import PhoneScorer
+from taxakey.models.grouped_softmax import log_softmax
 from taxakey.serving.identifier import load
 from taxakey.training import checkpoint
 from taxakey.training.checkpoint import Model, load_model
@@ -98,7 +99,7 @@ def test_a_changed_weight_is_refused_and_nothing_is_left(
 
 
 @pytest.mark.slow
-def test_a_tree_for_some_of_its_species_by_the_command(executorch: None, tmp_path: Path) -> None:
+def test_an_even_tree_for_some_of_its_species_by_the_command(executorch: None, tmp_path: Path) -> None:
     run = train_nothing(tmp_path / "run", "tree")
     app = typer.Typer()
     app.command()(export_command)
@@ -138,6 +139,20 @@ def test_metadata_is_a_second_input(executorch: None, tmp_path: Path) -> None:
         network.head.weight[2, 6] += 0.1  # of a metadata input
     with pytest.raises(ExportMismatch, match="differ from torch's"):
         check(network, (3, 16, 16), file, classes=6, metadata=5)
+
+
+class Uneven(nn.Module):
+    """What a tree does whose nodes have different numbers of children."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return log_softmax(pixels.mean((2, 3)), torch.tensor([0, 0, 1]), 2)
+
+
+@pytest.mark.slow
+def test_an_operation_without_a_kernel_is_named_and_nothing_written(executorch: None, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"can't compute aten::scatter_reduce.two_out, .* --format onnx"):
+        write_pte(Uneven(), (3, 8, 8), tmp_path / "model.pte")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_is_no_program_is_named(executorch: None, tmp_path: Path) -> None:
