@@ -80,6 +80,7 @@ def test_counts(report: Report) -> None:
     assert report.counts == {
         "observations": 19, "unnamed_observations": 0, "images": 30, "species": 6, "species_outside_model": 2,
         "observations_outside_model": 3, "classes": 4, "genus_taxa": 3, "family_taxa": 2,
+        "genus_observations": 19, "family_observations": 19,
     }  # fmt: skip
 
 

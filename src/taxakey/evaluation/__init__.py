@@ -13,7 +13,7 @@ from taxakey.evaluation.content import Report
 from taxakey.evaluation.examples import choose_examples, confused_pairs, thumbnails
 from taxakey.evaluation.figures import Settings, measure
 from taxakey.evaluation.meanings import DEFINITIONS, how_intervals_were_made
-from taxakey.evaluation.sources import Sources, command_of, open_sources
+from taxakey.evaluation.sources import Sources, command_of, open_sources, validation_facts
 from taxakey.metrics.intervals import LEVEL, RESAMPLES
 
 __all__ = ["Report", "evaluate"]
@@ -62,7 +62,7 @@ def evaluate(
         examples=examples,
         species=measured.species,
         analyses=analyse(sources, settings, thresholds),
-        sources=sources.facts,
+        sources=sources.facts if validation_folder is None else (*sources.facts, validation_facts(validation_folder)),
         definitions=DEFINITIONS,
         intervals=how_intervals_were_made(resamples, LEVEL, seed),
         inputs=sources.inputs if validation_folder is None else sources.inputs | {"validation": hash_of(validation_folder)},

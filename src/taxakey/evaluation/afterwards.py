@@ -88,6 +88,8 @@ def _pairs(
     pairs = _ranks(sources) | {
         "report confidence_minus_top_1": (ratio_of(confidence_O * species.known_O, species.known_O), top_1)
     }
+    if (several := _several_photographs(sources, species)) is not None:
+        pairs["report together_minus_single"] = several
     if counts_L is not None:
         thirds = rarity.third_statistics(species, counts_L)
         if "head" in thirds and "tail" in thirds:
@@ -101,6 +103,20 @@ def _pairs(
             if rows.rows_G[number] < rows.rows_known
         }
     return pairs
+
+
+def _several_photographs(sources: Sources, species: Labelled) -> tuple[Statistic, Statistic] | None:
+    """Top-1 from all photographs together and from one at a time, over observations with several; None without any."""
+    observation_I = groups.observation_of_images(sources)
+    image_rows = label(sources.images, sources.taxonomy, "species")
+    inside_I = observation_I >= 0
+    count_O = np.bincount(observation_I[inside_I], minlength=len(species.label_O))
+    right_O = np.bincount(observation_I[inside_I], hits(image_rows.rank_O, 1)[inside_I], len(species.label_O))
+    several_O = (count_O > 1) & species.known_O
+    if not several_O.any():
+        return None
+    together_O, single_O = hits(species.rank_O, 1) * several_O, right_O / np.maximum(count_O, 1) * several_O
+    return ratio_of(together_O, several_O), ratio_of(single_O, several_O)
 
 
 def _ranks(sources: Sources) -> dict[str, tuple[Statistic, Statistic]]:

@@ -32,8 +32,8 @@ class CountBin:
 def counts_label(low: int, high: int | None) -> str:
     """`5–9`, `90+`, `7`."""
     if high is None:
-        return f"{low}+"
-    return str(low) if low == high else f"{low}–{high}"
+        return f"{low:,}+"
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Third:
     """Of these, the ones that occur in this part."""
     observations: int
     top_1: Interval
+
+    @property
+    def label(self) -> str:
+        return counts_label(self.low, self.high)
 
 
 @dataclass(frozen=True)

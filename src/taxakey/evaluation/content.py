@@ -36,6 +36,8 @@ class CalibrationFigures:
     """Whether the probability of the first answer is what it says, at species."""
 
     expected_calibration_error: float
+    error_by_chance: float
+    """What it would come to here had every promise been kept."""
     negative_log_likelihood: float | None
     """Over the observations whose species the model holds; None where there are none."""
     mean_confidence: float

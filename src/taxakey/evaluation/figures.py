@@ -15,7 +15,12 @@ from taxakey.evaluation.labels import Labelled, label, train_counts
 from taxakey.evaluation.sources import Sources
 from taxakey.evaluation.species import species_rows
 from taxakey.metrics.accuracy import class_mean, hits
-from taxakey.metrics.calibration_error import expected_calibration_error, negative_log_likelihood, reliability
+from taxakey.metrics.calibration_error import (
+    calibration_error_by_chance,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability,
+)
 from taxakey.metrics.intervals import Interval, Statistic, bootstrap, class_mean_of, macro_f1_of, ratio_of
 from taxakey.metrics.long_tail import macro_f1
 from taxakey.metrics.ranking import reciprocal_ranks
@@ -130,15 +135,20 @@ def _answered(sources: Sources, threshold: float) -> NDArray[np.bool_]:
 
 def _counts(sources: Sources, species: Labelled) -> dict[str, int]:
     present = np.unique(species.label_O[species.known_O])
-    return {
-        "observations": int(species.known_O.sum()),
-        "unnamed_observations": int((~species.known_O).sum()),
-        "images": len(sources.images),
-        "species": len(present),
-        "species_outside_model": int((present >= len(sources.taxonomy)).sum()),
-        "observations_outside_model": int((species.label_O >= len(sources.taxonomy)).sum()),
-        "classes": len(sources.taxonomy),
-    } | {f"{rank}_taxa": len(sources.taxonomy.taxa(rank)) for rank in RANKS[1:]}
+    known = {rank: int(label(sources.observations, sources.taxonomy, rank).known_O.sum()) for rank in RANKS[1:]}
+    return (
+        {
+            "observations": int(species.known_O.sum()),
+            "unnamed_observations": int((~species.known_O).sum()),
+            "images": len(sources.images),
+            "species": len(present),
+            "species_outside_model": int((present >= len(sources.taxonomy)).sum()),
+            "observations_outside_model": int((species.label_O >= len(sources.taxonomy)).sum()),
+            "classes": len(sources.taxonomy),
+        }
+        | {f"{rank}_taxa": len(sources.taxonomy.taxa(rank)) for rank in RANKS[1:]}
+        | {f"{rank}_observations": number for rank, number in known.items()}
+    )
 
 
 def _single_photographs(sources: Sources) -> dict[str, float] | None:
@@ -179,12 +189,14 @@ def _calibration(sources: Sources, species: Labelled, intervals: dict[str, Inter
     confidence = sources.observations.probability("species")[known, 0]
     right = hits(species.rank_O[known], 1)
     likelihood = sources.observations.true_probability("species")[sources.observations.true_index("species") >= 0]
+    points = tuple(reliability(confidence, right))
     return CalibrationFigures(
         expected_calibration_error=expected_calibration_error(confidence, right),
+        error_by_chance=calibration_error_by_chance(points),
         negative_log_likelihood=negative_log_likelihood(likelihood) if len(likelihood) else None,
         mean_confidence=float(confidence.mean(dtype=np.float64)),
         top_1=float(right.mean()),
-        points=tuple(reliability(confidence, right)),
+        points=points,
         unsure=_unsure(sources, species, intervals),
     )
 

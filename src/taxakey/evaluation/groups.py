@@ -62,7 +62,7 @@ def grouped_rows(sources: Sources) -> list[GroupedRows]:
         return []
     place_I = pc.index_in(sources.images.table["image_id"], table["image_id"].combine_chunks())
     rows = {level: label(getattr(sources, level), sources.taxonomy, "species") for level in ("observations", "images")}
-    observation_I = _observation_of_images(sources)
+    observation_I = observation_of_images(sources)
     found = []
     for by, column in kinds.items():
         names, group_I = _named(by, table[column].take(place_I))
@@ -71,7 +71,7 @@ def grouped_rows(sources: Sources) -> list[GroupedRows]:
         else:
             group_O = _agreed(group_I, observation_I, len(sources.observations))
             found.append(_grouped(by, names, group_O, rows["observations"], np.arange(len(group_O))))
-    return [each for each in found if each.names]
+    return [each for each in found if each.names or each.left_out]
 
 
 def grouping(rows: GroupedRows, figures: Mapping[str, Interval], differences: Mapping[str, Difference]) -> Grouping:
@@ -94,7 +94,8 @@ def grouping(rows: GroupedRows, figures: Mapping[str, Interval], differences: Ma
     return Grouping(rows.by, groups, rows.left_out, rows.rows_without)
 
 
-def _observation_of_images(sources: Sources) -> NDArray[np.int64]:
+def observation_of_images(sources: Sources) -> NDArray[np.int64]:
+    """Row of each image's observation [I]; -1 where it has none."""
     ids = sources.observations.table["observation_id"].combine_chunks()
     return pc.fill_null(pc.index_in(sources.images.table["observation_id"], ids), -1).to_numpy().astype(np.int64)
 

@@ -68,7 +68,7 @@ OTHERS = {
         "Interval",
         "How far a figure could have come out otherwise, had other observations been photographed.",
         "the middle of the figure's values over resamples of the observations, drawn with replacement",
-        "Percentile bootstrap; Efron 1979",
+        "Percentile bootstrap; Efron 1979; Efron & Tibshirani 1993",
     ),
     "difference": Definition(
         "Difference",
@@ -81,7 +81,7 @@ OTHERS = {
         "p",
         "How often chance alone would bring so much; below 0.05 is usually called significant.",
         "for differences 2·(resamples on the rarer side of 0 + 1) / (resamples + 1); for F its distribution's upper tail",
-        "Efron & Tibshirani 1993; Fisher 1925",
+        "Davison & Hinkley 1997; Fisher 1925",
     ),
     "holm": Definition(
         "Corrected p",
@@ -108,6 +108,28 @@ OTHERS = {
         "How far promise and truth lie apart, over groups of answers of similar probability.",
         "Σ_m (O_m / O) · |right in m − mean p in m|, groups of equal size",
         "Nixon et al. 2019 (equal-mass bins)",
+    ),
+    "error_by_chance": Definition(
+        "Calibration error by chance",
+        "What the expected calibration error would come to, in groups of this size, had the model kept every promise.",
+        "Σ_m (O_m / O) · mean deviation of a binomial share of O_m draws at mean p in m",
+        "Diaconis & Zabell 1991 (mean deviation); Roelofs et al. 2022 (bias)",
+    ),
+    "probability": Definition(
+        "Probability", "How sure the model is of a name; the probabilities of all its species add up to 100 %.", "p", ""
+    ),
+    "loss": Definition(
+        "Loss", "What training lowers, epoch by epoch; which one it was stands in the run's recipe below.", "recipe: loss", ""
+    ),
+    "commonest": Definition(
+        "Commonest taxon", "Share of the observations whose genus (family) is known that belong to the commonest genus (family).",
+        "max_g O_g / Σ_g O_g", "Majority-class rule",
+    ),
+    "together_minus_single": Definition(
+        "Together minus single",
+        "Top-1 from all photographs of an observation together minus the share of its photographs that are named rightly alone, "
+        "over the observations with several.",
+        "mean over them of [ŷ = y] − (right photographs / photographs)", "Paired bootstrap; Efron & Tibshirani 1993",
     ),
     "negative_log_likelihood": Definition(
         "Negative log-likelihood",
@@ -139,7 +161,7 @@ OTHERS = {
         "Head, middle, tail",
         "The model's species in three groups of about equally many, by number of training photographs: most, middling, fewest.",
         "macro top-1 of each third",
-        "Garcin et al. 2021; Liu et al. 2019",
+        "after Liu et al. 2019 (many, medium, few shots)",
     ),
     "saturation": Definition(
         "Saturation point",
@@ -245,7 +267,7 @@ OTHERS = {
         "Track 4",
         "Mean cost where unknown species count: one that is given a name costs 10, a known one called unknown 0.1, other errors "
         "1. The first answer is always a name here.",
-        "(errors among the known + 10·#(y unknown, ŷ known) + 0.1·#(y known, ŷ unknown)) / O", "FungiCLEF 2024",
+        "(errors among the known + 10·#(y unknown, ŷ known) + 0.1·#(y known, ŷ unknown)) / O", "FungiCLEF 2023",
     ),
     "average_k": Definition(
         "Average-k accuracy",
@@ -270,7 +292,8 @@ def how_intervals_were_made(resamples: int, level: float, seed: int) -> str:
     return (
         f"The ranges are {middle} bootstrap intervals: {resamples:,} times as many observations as there are were drawn from "
         f"them with replacement (seed {seed}) and every figure was computed again; the range holds the middle {middle} of the "
-        "results. For macro F1 it is moved onto the figure, because the F1 of rare species comes out too low in such draws. "
+        "results. Where most species have one observation only, the ranges of macro figures come out too narrow. For macro F1 the "
+        "range is moved onto the figure, because the F1 of rare species comes out too low in such draws. "
         "Where a figure is 0 or 100\u00a0% the range shrinks to it, though as many as 3 in n further observations may still come "
         "out otherwise. The ranges say how much chance lies in the choice of the observations, not how the model would do on "
         "photographs of another kind."

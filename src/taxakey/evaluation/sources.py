@@ -58,6 +58,8 @@ def open_sources(
     model_folder, run = _model(run_folder, manifest, taxonomy, folder, notes, facts)
     calibration_file = model_folder / "calibration.json" if model_folder else None
     calibrated = calibration_file is not None and calibration_file.is_file()
+    if model_folder is not None and not calibrated:
+        notes.append("The model's probabilities aren't calibrated and no threshold was set: it had no validation pictures.")
     facts.append(_facts("predictions", folder, manifest))
     return Sources(
         folder=folder,
@@ -161,6 +163,11 @@ def command_of(sources: Sources, validation: Path | str | None, *, resamples: in
     if validation is not None:
         words += ["--validation", _name(Path(validation))]
     return shlex.join([*words, "--resamples", str(resamples), "--seed", str(seed)])
+
+
+def validation_facts(folder: Path | str) -> SourceFacts:
+    """Of the predictions that the thresholds of answer sets come from."""
+    return _facts("validation", Path(folder), read_manifest(folder, "predictions"))
 
 
 def _facts(kind: str, folder: Path, manifest: Manifest) -> SourceFacts:

@@ -5,6 +5,7 @@ Shapes: O observations, K stored answers of each, the most probable first, M bin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +60,24 @@ def expected_calibration_error(confidence_O: ArrayLike, correct_O: ArrayLike, *,
     points = reliability(confidence_O, correct_O, bins=bins)
     rows = sum(point.observations for point in points)
     return sum(point.observations * abs(point.confidence - point.accuracy) for point in points) / rows
+
+
+def calibration_error_by_chance(points: Sequence[ReliabilityPoint]) -> float:
+    """What `expected_calibration_error` would come to in these groups had every promise been kept.
+
+    Each group counts as n draws at its mean confidence p; the mean deviation of their share from p is 2·k·(1 − p)·b(k; n, p)/n
+    with k = floor(n·p) + 1 (de Moivre; Diaconis & Zabell, 1991). That the error can't be 0 in small groups is its bias (Roelofs
+    et al., 2022).
+
+    >>> calibration_error_by_chance([ReliabilityPoint(0.5, 1.0, 2)])  # 0, 1, 1, 2 of 2 right: off by 0.5 every second time
+    0.25
+    """
+    from scipy.stats import binom  # a second to load
+
+    n_M = np.array([point.observations for point in points])
+    p_M = np.array([point.confidence for point in points])
+    k_M = np.floor(n_M * p_M) + 1
+    return float((2 * k_M * (1 - p_M) * binom.pmf(k_M, n_M, p_M)).sum() / n_M.sum())
 
 
 def negative_log_likelihood(true_probability_O: ArrayLike) -> float:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from taxakey import __version__
 from taxakey.evaluation.content import Report
 from taxakey.evaluation.meanings import METRICS, Definition
 from taxakey.report import plots, wording
-from taxakey.report.summary import families, groups, promise, saturation, signed, summary
+from taxakey.report.summary import families, groups, promise, saturation, saturation_figures, sentences
 from taxakey.report.templates import embedded, jpeg_address, policy, template
 
 MOST_SPECIES = 1000
@@ -38,7 +39,8 @@ def to_html(report: Report) -> str:
         span=wording.span,
         with_span=wording.with_span,
         picture=lambda image_id: _picture(report, image_id),
-        signed=signed,
+        signed=wording.signed,
+        formula=_formula,
         embedded=embedded,
         recipe=lambda recipe: json.dumps(recipe, indent=1, ensure_ascii=False),
     )
@@ -49,9 +51,11 @@ def to_html(report: Report) -> str:
         metrics=METRICS,
         used=used,
         analyses=analyses,
-        summary=summary(report),
+        summary=list(sentences(report)),
         promise=promise(report),
         saturation=saturation(analyses.rarity) if analyses.rarity else None,
+        saturation_figures=saturation_figures(analyses.rarity) if analyses.rarity else (),
+        command=report.command.split(" "),
         variance=[families(found, *_RANK_WORDS[rank]) for rank, found in analyses.variance.items()],
         groups=groups,
         policy=policy,
@@ -78,11 +82,11 @@ def _points(report: Report) -> dict[str, Any] | None:
     if not rows or not report.by_train_images:
         return None
     rows = sorted(rows, key=lambda row: -row.observations)[:MOST_POINTS]
-    most = max(row.train_images or 0 for row in rows)
+    counts = [row.train_images or 0 for row in rows]
     groups = [
         {
             "label": each.label,
-            "x": plots.middle_of(each, most),
+            "x": plots.middle_of(each, counts),
             "y": each.top_1.value,
             "above": max(each.top_1.high - each.top_1.value, 0),
             "below": max(each.top_1.value - each.top_1.low, 0),
@@ -91,7 +95,13 @@ def _points(report: Report) -> dict[str, Any] | None:
     ]
     columns = {"names": "scientific_name", "vernacular": "vernacular_name", "families": "family", "images": "train_images",
                "top_1": "top_1", "observations": "observations", "taken_for": "taken_for"}  # fmt: skip
-    return {name: [getattr(row, field) for row in rows] for name, field in columns.items()} | {"groups": groups}
+    found = {name: [getattr(row, field) for row in rows] for name, field in columns.items()}
+    return found | {"groups": groups, "ticks": plots.count_ticks(counts)}
+
+
+def _formula(text: str) -> Markup:
+    """`O_c` with its index below the line."""
+    return Markup(re.sub(r"_(\w+)", r"<sub>\1</sub>", str(escape(text))))
 
 
 def _picture(report: Report, image_id: str | None) -> str | None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from taxakey.evaluation.analyses import Analyses, CountBin, Grouping, TaxonFigure
 from taxakey.evaluation.content import Report
-from taxakey.report.summary import families, groups, saturation, signed
+from taxakey.report.summary import families, groups, saturation
 from taxakey.report.tables import escape, italic, table
-from taxakey.report.wording import percent, with_span
+from taxakey.report.wording import percent, signed, with_span
 
 _MONEY = ("track2", "track3", "track4")
 """Mean costs, not shares."""
@@ -24,13 +24,12 @@ def _rarity(found: Analyses) -> list[str]:
     if found.rarity is None:
         return []
     thirds = [
-        [each.name.capitalize(), f"{each.low:,}–{each.high:,}", f"{each.species:,}", with_span(each.top_1)]
-        for each in reversed(found.rarity.thirds)
+        [each.name.capitalize(), each.label, f"{each.species:,}", with_span(each.top_1)] for each in reversed(found.rarity.thirds)
     ]
+    header = ["Third", "Training photographs", "Species", "Top-1, mean of the species"]
     gap = found.differences.get("gap_80_90_minus_5_10")
     return [
-        "### Head, middle, tail",
-        table(["Third", "Training photographs", "Species", "Top-1, mean of the species"], thirds),
+        *(["### Head, middle, tail", table(header, thirds)] if len(thirds) > 1 else []),
         saturation(found.rarity),
         f"Species above 90\u00a0%: {found.rarity.above_90:,}."
         + (f" Gap from [80, 90) to [5, 10) training photographs: {signed(gap)}." if gap else ""),
@@ -79,7 +78,7 @@ def _errors(found: Analyses) -> list[str]:
     parts = []
     if found.distance is not None:
         rows = [
-            [f"same {step.rank}" if step.rank else "further off", f"{step.errors:,}", percent(step.share)]
+            [f"same {step.rank}" if step.rank else "none known", f"{step.errors:,}", percent(step.share)]
             for step in found.distance.steps
         ]
         mean = found.distance.mean
@@ -116,7 +115,7 @@ def _grouping(found: Grouping) -> list[str]:
     ]
     what = "Photographs" if found.by == "organ" else "Observations"
     header = [found.by.capitalize(), what, "Species", "Top-1", "From all others", "Corrected p"]
-    return [escape(groups(found)), table(header, rows)]
+    return [escape(groups(found)), *([table(header, rows)] if rows else [])]
 
 
 def _costs(report: Report) -> list[str]:

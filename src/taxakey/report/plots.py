@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from taxakey.report.wording import percent, span
 
 GREEN, AMBER, BLUE, INK, GREY, FAINT = "#1b6b50", "#b3641b", "#2f5d8c", "#25322c", "#77827b", "#e3e2d9"
 _WIDTH = 4.6
+_NONE = 0.5  # where species without a training photograph stand on a logarithmic axis
+_TICKS = (_NONE, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)
 _MOST_POINTS = 2000  # beyond, a scatter becomes one picture inside the SVG, or the page would take megabytes
 
 STYLE: dict[str, Any] = {
@@ -58,13 +60,15 @@ def figures_by_rank(report: Report) -> str:
         for row, figures in enumerate(report.figures.values()):
             for number, (name, title, colour, marker) in enumerate(_SERIES):
                 interval, y = figures[name], row + (number - 1) * 0.24
-                axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
                 axes.plot(
-                    interval.value, y, marker, color=colour, markersize=6, markeredgecolor="white",
+                    [interval.low, interval.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt", clip_on=False
+                )
+                axes.plot(
+                    interval.value, y, marker, color=colour, markersize=6, markeredgecolor="white", clip_on=False, zorder=3,
                     label=title if row == 0 else None,
                 )  # fmt: skip
                 axes.annotate(
-                    percent(interval.value), (1, y), (5, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                    percent(interval.value), (1, y), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
                     va="center", fontsize=8.5, color=colour, annotation_clip=False,
                 )  # fmt: skip
         axes.set_yticks(range(len(report.figures)), [rank.capitalize() for rank in report.figures])
@@ -93,7 +97,8 @@ def train_images(report: Report) -> str:
         y = np.array([row.top_1 for row in rows]) + 0.012 * np.sin(np.arange(len(rows)) * 2.4)
         size = np.array([6 + 3 * min(row.observations, 12) for row in rows])
         axes.scatter(x, y, s=size, color=GREEN, alpha=0.3, linewidths=0, rasterized=len(rows) > _MOST_POINTS, label="a species")
-        middles = [middle_of(each, x.max()) for each in report.by_train_images]
+        counts = [row.train_images or 0 for row in rows]
+        middles = [middle_of(each, counts) for each in report.by_train_images]
         shares = [each.top_1 for each in report.by_train_images]
         axes.errorbar(
             middles, [share.value for share in shares],
@@ -102,9 +107,7 @@ def train_images(report: Report) -> str:
             fmt="-D", color=AMBER, markersize=5.5, markeredgecolor="white", linewidth=1.6, elinewidth=2, label="mean of a group",
         )  # fmt: skip
         axes.set_xscale("log")
-        ticks = [
-            tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000) if x.min() * 0.7 <= tick <= x.max() * 1.4
-        ]
+        ticks = count_ticks(counts)
         axes.set_xticks(ticks, ["0" if tick < 1 else f"{tick:,}" for tick in ticks])
         axes.minorticks_off()
         axes.set_ylim(-0.05, 1.05)
@@ -117,14 +120,24 @@ def train_images(report: Report) -> str:
     return _svg("train-images", f"Top-1 against the number of training photographs. {said}.", draw)
 
 
-def middle_of(group: TrainImagesBin, most: float) -> float:
-    """Where a group of species stands on the logarithmic axis; `most`: training photographs of the commonest species."""
-    return float(np.sqrt(max(group.low, 0.5) * max(group.high or max(most, group.low), 0.5)))
+def middle_of(group: TrainImagesBin, counts: Sequence[int]) -> float:
+    """Where a group of species stands on the logarithmic axis: amidst its own species; `counts`: those of all species."""
+    high = max(counts) if group.high is None else group.high
+    inside = [max(count, _NONE) for count in counts if group.low <= count <= high] or [max(group.low, _NONE)]
+    return float(np.sqrt(min(inside) * max(inside)))
+
+
+def count_ticks(counts: Sequence[int]) -> list[float]:
+    """Ticks of the logarithmic axis; each count itself where there are few of them, 0.5 standing for none."""
+    distinct = sorted({max(count, _NONE) for count in counts})
+    if len(distinct) <= 3:
+        return distinct
+    return [tick for tick in _TICKS if distinct[0] * 0.7 <= tick <= distinct[-1] * 1.4]
 
 
 def error_distance(found: ErrorDistance) -> str:
     """How many wrong answers share a genus, a family … with the truth."""
-    names = [f"same {step.rank}" if step.rank else "further off" for step in found.steps]
+    names = [f"same {step.rank}" if step.rank else "none known" for step in found.steps]
 
     def draw(axes: Axes) -> None:
         axes.barh(names, [step.share for step in found.steps], color=GREEN, height=0.62)
@@ -168,11 +181,19 @@ def reliability(report: Report) -> str:
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="promise kept")
         confidence, accuracy = [point.confidence for point in points], [point.accuracy for point in points]
         axes.plot(
-            confidence, accuracy, "-o", color=GREEN, markersize=5.5, markeredgecolor="white", linewidth=1.4, label="measured"
+            confidence,
+            accuracy,
+            "-o",
+            color=GREEN,
+            markersize=5.5,
+            markeredgecolor="white",
+            linewidth=1.4,
+            label="measured",
+            clip_on=False,
         )
         if report.calibration.unsure is not None:
             threshold = report.calibration.unsure.threshold
-            axes.axvline(threshold, color=AMBER, linewidth=1.4, linestyle=":", label=f"unsure below {threshold:.0%}")
+            axes.axvline(threshold, color=AMBER, linewidth=1.4, linestyle=":", label=f"unsure below {threshold * 100:.0f} %")
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.02)
         axes.xaxis.set_major_formatter(_PERCENT)
@@ -186,7 +207,7 @@ def reliability(report: Report) -> str:
 
 
 def learning_curves(report: Report) -> list[str]:
-    """Two plots, loss and accuracy by epoch; none without curves."""
+    """Loss and, where a validation part was there to measure it, accuracy by epoch; none without curves."""
     if not report.curves:
         return []
     last = report.curves[-1]
@@ -194,10 +215,10 @@ def learning_curves(report: Report) -> list[str]:
     accuracy = f"Top-1 on validation by epoch; at last {_or_none(last.validation_top_1)}"
     losses = (("train_loss", "training", GREY, "-"), ("validation_loss", "validation", GREEN, "-"))
     shares = (("validation_top_1", "top-1", GREEN, "-"), ("validation_macro_top_1", "macro top-1", AMBER, (0, (5, 2))))
-    return [
-        _curve(report, "loss", f"{said}.", "Loss", losses),
-        _curve(report, "accuracy", f"{accuracy}.", "On validation", shares),
-    ]
+    plots = [_curve(report, "loss", f"{said}.", "Loss", losses)]
+    if any(epoch.validation_top_1 is not None for epoch in report.curves):
+        plots.append(_curve(report, "accuracy", f"{accuracy}.", "On validation", shares))
+    return plots
 
 
 def _curve(report: Report, name: str, said: str, label: str, series: tuple[tuple[str, str, str, Any], ...]) -> str:

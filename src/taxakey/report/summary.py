@@ -3,46 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from taxakey.evaluation.analyses import ErrorDistance, Grouping, Rarity
 from taxakey.evaluation.content import Report
-from taxakey.metrics.differences import Difference
+from taxakey.evaluation.groups import LEAST_ROWS
 from taxakey.metrics.variance import VarianceAnalysis
-from taxakey.report.wording import counted, percent, span, with_span
+from taxakey.report.wording import counted, percent, points, signed, span, with_span
 
 _SIGNIFICANT = 0.05
 _FEW_SPECIES = 3
 """In a bin: fewer say nothing of others, however sure their own figure is."""
+_LARGE = 0.5
+"""Share of one genus or family from which on the summary says what naming it each time would bring."""
 _FEW = 30
 """Observations below which the summary begins with a warning."""
 
 
+class Sentence(NamedTuple):
+    """`figures`: the names in `meanings.DEFINITIONS` of what it tells."""
+
+    text: str
+    figures: tuple[str, ...]
+
+
 def summary(report: Report) -> list[str]:
     """What a reader should take away, a sentence or three each, in the order of the page."""
-    return list(_sentences(report))
+    return [sentence.text for sentence in sentences(report)]
 
 
-def _sentences(report: Report) -> Iterator[str]:
+def sentences(report: Report) -> Iterator[Sentence]:
+    """Those of `summary`, each with its figures, so that a page can lead from them to their definitions."""
     if report.counts["observations"] < _FEW:
         few = counted(report.counts["observations"], "observation")
-        yield f"Only {few} could be judged, so every figure here is rough: look at its range first."
-    yield _how_often(report)
+        text = f"Only {few} could be judged, so every figure here is rough: look at its range first."
+        yield Sentence(text, ("observations", "interval"))
+    yield Sentence(_how_often(report), ("top_1", "top_5", "macro_top_1"))
     yield from _higher_ranks(report)
-    yield promise(report)
+    yield Sentence(promise(report), ("confidence_minus_top_1", "difference"))
     analyses = report.analyses
     if analyses.rarity is not None:
         yield from _rare(report, analyses.rarity)
     if "family" in analyses.variance:
-        yield families(analyses.variance["family"], "family", "families")
+        yield Sentence(families(analyses.variance["family"], "family", "families"), ("f", "p_value", "omega_squared"))
     if analyses.distance is not None:
-        yield _errors(analyses.distance)
+        yield Sentence(_errors(analyses.distance), ("taxonomic_distance",))
     if analyses.costs is not None and "poison_confusion" in analyses.costs.figures:
         missed = analyses.costs.figures["poison_confusion"]
-        yield (
+        text = (
             f"Of {counted(analyses.costs.poisonous_observations, 'observation')} of poisonous species {with_span(missed)} were "
             "taken for harmless ones: no answer of this model says that something may be eaten."
         )
-    yield from (groups(each) for each in analyses.groupings if len(each.groups) > 1)
+        yield Sentence(text, ("poison_confusion",))
+    yield from (Sentence(groups(each), ("from_rest", "holm")) for each in analyses.groupings if len(each.groups) > 1)
 
 
 def _how_often(report: Report) -> str:
@@ -54,17 +67,37 @@ def _how_often(report: Report) -> str:
     return f"{text}. With every species weighing the same, the first name was right for {with_span(figures['macro_top_1'])}."
 
 
-def _higher_ranks(report: Report) -> Iterator[str]:
-    """Genus against species, family against genus."""
+def _higher_ranks(report: Report) -> Iterator[Sentence]:
+    """Genus against species, family against genus; a rank of which the model knows one taxon only has nothing to tell."""
     for finer, coarser in (("species", "genus"), ("genus", "family")):
         difference = report.analyses.differences.get(f"{coarser}_minus_{finer}")
-        if difference is not None and coarser in report.figures:
-            share = with_span(report.figures[coarser]["top_1"])
-            if difference.supported:
-                more = "more" if difference.value > 0 else "less"
-                yield f"The {coarser} was right for {share}: {points(difference)} {more} often than the {finer}."
-            else:
-                yield f"The {coarser} was right for {share}; whether more often than the {finer}, chance doesn't let us tell."
+        if difference is None or coarser not in report.figures:
+            continue
+        if report.counts[f"{coarser}_taxa"] == 1:
+            yield Sentence(f"The model knows one {coarser} only, so that figures at {coarser} tell nothing of it.", ("top_1",))
+            continue
+        text = f"The {coarser} was right for {with_span(report.figures[coarser]['top_1'])}"
+        if difference.supported:
+            more = "more" if difference.value > 0 else "less"
+            text += f": {points(difference)} {more} often than the {finer}."
+        else:
+            text += f"; whether more often than the {finer}, chance doesn't let us tell."
+        named = ("top_1", f"{coarser}_minus_{finer}", "difference")
+        common, share = _commonest(report, coarser)
+        if share < _LARGE:
+            yield Sentence(text, named)
+        else:
+            yield Sentence(f"{text} Saying {common} each time would be right for {percent(share)}.", (*named, "commonest"))
+
+
+def _commonest(report: Report, rank: str) -> tuple[str, float]:
+    """The genus or family with most observations here, and its share of those whose genus or family is known."""
+    count: dict[str, int] = {}
+    for row in report.species:
+        if name := getattr(row, rank):
+            count[name] = count.get(name, 0) + row.observations
+    name = max(count, key=lambda each: count[each], default="")
+    return name, count.get(name, 0) / max(sum(count.values()), 1)
 
 
 def promise(report: Report) -> str:
@@ -79,7 +112,7 @@ def promise(report: Report) -> str:
     return f"The model is {how}: on average its first answers promise {points(found)} {more} than they keep."
 
 
-def _rare(report: Report, found: Rarity) -> Iterator[str]:
+def _rare(report: Report, found: Rarity) -> Iterator[Sentence]:
     by_name = {third.name: third for third in found.thirds}
     difference = report.analyses.differences.get("head_minus_tail")
     if difference is not None and {"head", "tail"} <= by_name.keys():
@@ -89,14 +122,22 @@ def _rare(report: Report, found: Rarity) -> Iterator[str]:
             f"with few (at most {tail.high:,}) in {with_span(tail.top_1)}"
         )
         if difference.supported:
-            yield f"{text}: {points(difference)} {'more' if difference.value > 0 else 'less'} for the former."
+            text += f": {points(difference)} {'more' if difference.value > 0 else 'less'} for the former."
         else:
-            yield f"{text}; the difference can't be told from chance."
+            text += "; the difference can't be told from chance."
+        yield Sentence(text, ("third", "macro_top_1", "head_minus_tail"))
     gap, species = report.analyses.differences.get("gap_80_90_minus_5_10"), {each.low: each.species for each in found.tens}
     if gap is not None and min(species[5], species[80]) >= _FEW_SPECIES:
         told = "" if gap.supported else ", which chance alone may explain"
-        yield f"From 5–9 to 80–89 training photographs top-1 changes by {signed(gap)}{told}."
-    yield saturation(found)
+        text = f"From 5–9 to 80–89 training photographs top-1 changes by {signed(gap)}{told}."
+        yield Sentence(text, ("gap_80_90_minus_5_10",))
+    yield Sentence(saturation(found), saturation_figures(found))
+
+
+def saturation_figures(found: Rarity) -> tuple[str, ...]:
+    """What the sentence on saturation tells."""
+    rises = found.saturation is not None and found.saturation.outcome != "no rise"
+    return ("saturation", "per_doubling") if rises else ("saturation",)
 
 
 def saturation(found: Rarity) -> str:
@@ -147,7 +188,8 @@ def _errors(found: ErrorDistance) -> str:
     if not near:
         return f"{counted(found.errors, 'answer was', 'answers were')} wrong."
     others = sum(step.errors for step in found.steps if step.rank not in said)
-    further = "; the others lie further off" if others else ""
+    widest = [step.rank for step in found.steps if step.rank in said][-1]
+    further = f"; the others share no {widest} that is known" if others else ""
     return f"Of {counted(found.errors, 'wrong answer')} {' and '.join(near)}{further}."
 
 
@@ -159,6 +201,9 @@ def groups(found: Grouping) -> str:
         if group.from_rest is not None and group.from_rest.supported and (group.corrected_p_value or 0) < _SIGNIFICANT
     ]
     several = {"institution": "institutions", "organ": "organs", "month": "months"}[found.by]
+    if not found.groups:
+        what = "photographs" if found.by == "organ" else "observations"
+        return f"Every {found.by} has fewer than {LEAST_ROWS} {what}: too few to compare ({found.left_out} {several})."
     if sum(group.from_rest is not None for group in found.groups) == 0:
         return f"There is only one {found.by}, so that nothing can be compared."
     if not sure:
@@ -168,16 +213,3 @@ def groups(found: Grouping) -> str:
         f"By {found.by} top-1 differs from that of all other {several} beyond chance for: {named}. "
         "They hold different species, which may be the reason."
     )
-
-
-def points(difference: Difference) -> str:
-    """`5.8 points (4.1 to 7.5)`, without a sign; only for a difference that is supported."""
-    sign = 1 if difference.value >= 0 else -1
-    low, high = sorted((sign * difference.low, sign * difference.high))
-    return f"{abs(difference.value) * 100:.1f} points ({low * 100:.1f} to {high * 100:.1f})"
-
-
-def signed(difference: Difference) -> str:
-    """`+1.2 points (−0.3 to +2.7)`."""
-    value, low, high = (f"{share * 100:+.1f}".replace("-", "−") for share in (difference.value, difference.low, difference.high))
-    return f"{value} points ({low} to {high})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from taxakey.evaluation.content import Report
+from taxakey.metrics.differences import Difference
 from taxakey.metrics.intervals import Interval
 
 
@@ -21,6 +22,19 @@ def span(interval: Interval) -> str:
 def with_span(interval: Interval) -> str:
     """`97.1 % (96.0–98.1 %)`."""
     return f"{percent(interval.value)} ({span(interval)})"
+
+
+def points(difference: Difference) -> str:
+    """`5.8 points (4.1 to 7.5)`, without a sign; only for a difference that is supported."""
+    sign = 1 if difference.value >= 0 else -1
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    return f"{abs(difference.value) * 100:.1f} points ({low * 100:.1f} to {high * 100:.1f})"
+
+
+def signed(difference: Difference) -> str:
+    """`+1.2 points (−0.3 to +2.7)`."""
+    value, low, high = (f"{share * 100:+.1f}".replace("-", "−") for share in (difference.value, difference.low, difference.high))
+    return f"{value} points ({low} to {high})"
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
@@ -44,6 +58,9 @@ def subtitle(report: Report) -> str:
             f"{counted(counts['species_outside_model'], 'species', 'species')} that it doesn't know; every species named "
             "for them counts as wrong."
         )
+    for rank in ("genus", "family"):
+        if rank in report.figures and counts[f"{rank}_observations"] < counts["observations"]:
+            text += f" The {rank} of {counts[f'{rank}_observations']:,} observations is known; figures at {rank} are theirs."
     if unnamed := counts["unnamed_observations"]:
         text += (
             f" {counted(unnamed, 'further observation', 'further observations')} without a known species can't be judged there."
@@ -53,12 +70,19 @@ def subtitle(report: Report) -> str:
 
 def single_photographs(report: Report) -> str | None:
     """What several photographs of one specimen are worth; None where nobody had several."""
-    if report.single_photographs is None:
+    difference = report.analyses.differences.get("together_minus_single")
+    if report.single_photographs is None or difference is None:
         return None
-    one, all_of_them = report.single_photographs["top_1"], report.figures["species"]["top_1"].value
-    return (
-        f"From one photograph at a time top-1 at species is {percent(one)}, "
-        f"from all photographs of an observation together {percent(all_of_them)}."
+    text = f"From one photograph at a time top-1 at species is {percent(report.single_photographs['top_1'])}. "
+    if not difference.supported:
+        return text + (
+            "Whether observations with several photographs are named better from all of them together, chance doesn't let us "
+            f"tell ({signed(difference)})."
+        )
+    more = "more" if difference.value > 0 else "less"
+    return text + (
+        f"Observations with several photographs are named rightly {points(difference)} {more} often from all of them together "
+        "than from one at a time."
     )
 
 
@@ -69,7 +93,8 @@ def calibration(report: Report) -> str:
         f"An answer given with a probability of 80\u00a0% should be right 80 times in 100. Here the first answers promised "
         f"{percent(found.mean_confidence)} on average and {percent(found.top_1)} were right. Over "
         f"{len(found.points)} groups of answers of similar probability, promise and truth lie "
-        f"{found.expected_calibration_error * 100:.1f} points apart on average (expected calibration error, equal-mass groups)."
+        f"{found.expected_calibration_error * 100:.1f} points apart on average (expected calibration error, equal-mass groups); "
+        f"had every promise been kept, chance alone would bring about {found.error_by_chance * 100:.1f}."
     )
 
 

@@ -32,8 +32,8 @@ def write_card(
     lines = [
         f"# {recipe.name}",
         "",
-        f"Names {len(taxonomy):,} species of {len(taxonomy.taxa('genus')):,} genera and {len(taxonomy.taxa('family')):,} "
-        "families from photographs.",
+        f"Names {len(taxonomy):,} species of {_counted(taxonomy, 'genus', 'genera')} and "
+        f"{_counted(taxonomy, 'family', 'families')} from photographs.",
         "",
         *(f"**Note:** {note}\n" for note in notes),
         f"* Network: `{recipe.backbone.name}` from {weights}, {frozen}; head: {head}; {counts['parameters']:,} parameters.",
@@ -48,6 +48,11 @@ def write_card(
         "",
     ]
     write_text(run / "model" / "README.md", "\n".join(lines))
+
+
+def _counted(taxonomy: Taxonomy, rank: str, many: str) -> str:
+    number = len(taxonomy.taxa(rank))
+    return f"{number:,} {rank if number == 1 else many}"
 
 
 def _cost(run: Path) -> list[str]:
