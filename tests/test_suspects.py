@@ -16,7 +16,7 @@ from taxakey import artifacts
 from taxakey.cli.suspects import suspects as command
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput
-from taxakey.evaluation.suspects import COLUMNS, find_suspects
+from taxakey.evaluation.suspects import COLUMNS, _records, find_suspects
 from taxakey.predictions import Predictions, Truth
 
 app = typer.Typer()
@@ -171,3 +171,17 @@ def test_a_weak_model_is_called_one(dataset: Dataset, tmp_path: Path) -> None:
     write(tmp_path / "weak", dataset, wrong=observations // 3)
     said = find_suspects(tmp_path / "weak", dataset.folder).notes
     assert any("gives another name than the label" in note and "its own errors" in note for note in said)
+
+
+def test_a_dataset_of_before_recordedby_is_judged_too(dataset: Dataset) -> None:
+    class Part:
+        table = dataset.part("test").table.drop_columns(["recordedBy"])
+
+    class Older:
+        @staticmethod
+        def part(name: str) -> Part:
+            return Part()
+
+    records = _records(Older(), ["test"])  # type: ignore[arg-type]
+    assert records
+    assert all(record["recordedBy"] is None and record["part"] == "test" for record in records.values())

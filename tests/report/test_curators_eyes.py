@@ -9,12 +9,16 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from evaluated_world import RichWorld, World, make_rich_world, make_world
 
 from taxakey.evaluation import Report, evaluate
+from taxakey.evaluation.afterwards import analyse
 from taxakey.evaluation.analyses import Grouping
 from taxakey.evaluation.content import SpeciesRow, TrainImagesBin
+from taxakey.evaluation.figures import Settings
+from taxakey.evaluation.sources import open_sources
 from taxakey.metrics.calibration_error import calibration_error_by_chance, expected_calibration_error, reliability
 from taxakey.metrics.differences import Difference
 from taxakey.metrics.intervals import Interval
@@ -113,8 +117,8 @@ def test_naming_the_commonest_genus_each_time_is_told_where_it_would_be_right_of
         )
         return "\n".join(summary(dataclasses.replace(report, species=rows)))
 
-    assert "Saying Fagus each time would be right for 50.0\u00a0%." in said(5)
-    assert "Saying Fagus" not in said(4)
+    assert "Naming the commonest genus each time would be right for 50.0\u00a0%." in said(5)
+    assert "Naming the commonest genus" not in said(4)
 
 
 @pytest.mark.parametrize(
@@ -129,15 +133,34 @@ def test_several_photographs_are_better_only_where_the_interval_says_so(
     assert said in (wording.single_photographs(with_analyses(report, differences={"together_minus_single": found})) or "")
 
 
-def test_together_minus_single_is_of_observations_with_several_photographs(report: Report, world: World) -> None:
-    from taxakey.predictions import Predictions
-    from taxakey.taxonomy import Taxonomy
+def test_together_minus_single_is_of_observations_with_several_photographs(world: World) -> None:
+    sources = open_sources(world.predictions)
+    table = sources.images.table
+    rank_I = np.array(sources.images.true_rank("species"))
+    ids = np.array(table["observation_id"].to_pylist())
+    together = {row["observation_id"]: row["true_species_rank"] == 1 for row in sources.observations.table.to_pylist()}
+    several = [each for each in together if (ids == each).sum() > 1]
+    rank_I[[int(np.flatnonzero(ids == each)[0]) for each in several]] = 2  # the first photograph of each is named wrongly
+    place = table.schema.get_field_index("true_species_rank")
+    images = dataclasses.replace(
+        sources.images, table=table.set_column(place, table.schema.field(place), pa.array(rank_I, pa.int32()))
+    )
+    found = analyse(dataclasses.replace(sources, images=images), Settings(50, 0.95, 0)).differences["together_minus_single"]
+    assert 0 < len(several) < len(together)
+    single = [np.mean(rank_I[ids == each] == 1) for each in several]
+    assert found.value == pytest.approx(np.mean([together[each] for each in several]) - np.mean(single))
+    assert found.value > 0
 
-    taxonomy = Taxonomy.read(world.predictions / "taxonomy.parquet")
-    images = Predictions.read(world.predictions / "images.parquet", answers=5)
-    assert taxonomy.fingerprint == images.taxonomy_fingerprint
-    # In this world all photographs of an observation got the same answers.
-    assert report.analyses.differences["together_minus_single"].value == 0
+
+@pytest.mark.parametrize(("part", "said"), [("train", "was trained on"), ("validation", "was chosen and calibrated on")])
+def test_figures_on_photographs_that_the_model_saw_are_noted(world: World, tmp_path: Path, part: str, said: str) -> None:
+    assert not any("these photographs" in note for note in open_sources(world.predictions).notes)
+    seen = tmp_path / "seen"
+    shutil.copytree(world.predictions, seen)
+    manifest = json.loads((seen / "manifest.json").read_text(encoding="utf-8"))
+    manifest["recipe"]["part"] = part
+    (seen / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert any(f"The model {said} these photographs" in note for note in open_sources(seen).notes)
 
 
 def test_what_isnt_known_to_be_shared_isnt_called_far(report: Report) -> None:

@@ -30,6 +30,22 @@ def test_it_fits_a_telephone_and_every_picture_is_shown(page: playwright.Page) -
     assert set(page.requests) <= {"file", "data"}
 
 
+def test_a_long_name_stays_inside_its_card(page: playwright.Page) -> None:
+    wide = page.evaluate(
+        """() => {
+            const names = [...document.querySelectorAll(".example .taxon, .pair .taxon")];
+            const before = names.map(name => name.textContent);
+            names.forEach(name => { name.textContent = "Pseudoarchaeopteryx ovoideocystidiatissima"; });
+            const inside = card => [...card.querySelectorAll("*")].every(
+                each => each.getBoundingClientRect().right <= card.getBoundingClientRect().right + 1);
+            const found = [...document.querySelectorAll(".card")].filter(card => !inside(card)).length;
+            names.forEach((name, at) => { name.textContent = before[at]; });
+            return [names.length > 20, found];
+        }"""
+    )
+    assert wide == [True, 0]
+
+
 def test_the_table_of_species_is_sorted_and_searched(page: playwright.Page) -> None:
     def first_cells(column: int) -> list[str]:
         cells = page.locator(f"#all tbody tr:visible td:nth-child({column})").all_inner_texts()

@@ -21,6 +21,8 @@ from taxakey.taxonomy import Taxonomy
 ANSWERS = 5
 """Answers of each row that a report shows or counts; ranks and sums were made from all of them."""
 
+_SEEN = {"train": "was trained on", "validation": "was chosen and calibrated on"}
+
 
 @dataclass(frozen=True, eq=False)
 class Sources:
@@ -58,6 +60,8 @@ def open_sources(
     model_folder, run = _model(run_folder, manifest, taxonomy, folder, notes, facts)
     calibration_file = model_folder / "calibration.json" if model_folder else None
     calibrated = calibration_file is not None and calibration_file.is_file()
+    if (part := manifest.recipe.get("part")) in _SEEN:
+        notes.append(f"The model {_SEEN[part]} these photographs: it will do worse on new ones.")
     if model_folder is not None and not calibrated:
         notes.append("The model's probabilities aren't calibrated and no threshold was set: it had no validation pictures.")
     facts.append(_facts("predictions", folder, manifest))

@@ -168,9 +168,10 @@ def _records(dataset: Dataset, parts: list[str]) -> dict[str, dict]:
     columns = ["occurrenceID", "image_id", "institutionCode", "catalogNumber", "recordedBy"]
     found: dict[str, dict] = {}
     for part in parts:
-        rows = dataset.part(part).table.select(columns).sort_by("image_id").to_pylist()
+        table = dataset.part(part).table  # an older dataset may lack columns that came later
+        rows = table.select([name for name in columns if name in table.column_names]).sort_by("image_id").to_pylist()
         for row in rows:
-            found.setdefault(row["occurrenceID"], {**row, "part": part})
+            found.setdefault(row["occurrenceID"], {**dict.fromkeys(columns), **row, "part": part})
     return found
 
 

@@ -83,21 +83,21 @@ def _higher_ranks(report: Report) -> Iterator[Sentence]:
         else:
             text += f"; whether more often than the {finer}, chance doesn't let us tell."
         named = ("top_1", f"{coarser}_minus_{finer}", "difference")
-        common, share = _commonest(report, coarser)
+        share = _commonest(report, coarser)
         if share < _LARGE:
             yield Sentence(text, named)
         else:
-            yield Sentence(f"{text} Saying {common} each time would be right for {percent(share)}.", (*named, "commonest"))
+            text += f" Naming the commonest {coarser} each time would be right for {percent(share)}."
+            yield Sentence(text, (*named, "commonest"))
 
 
-def _commonest(report: Report, rank: str) -> tuple[str, float]:
-    """The genus or family with most observations here, and its share of those whose genus or family is known."""
+def _commonest(report: Report, rank: str) -> float:
+    """Share of the genus or family with most observations here, of those whose genus or family is known."""
     count: dict[str, int] = {}
     for row in report.species:
         if name := getattr(row, rank):
             count[name] = count.get(name, 0) + row.observations
-    name = max(count, key=lambda each: count[each], default="")
-    return name, count.get(name, 0) / max(sum(count.values()), 1)
+    return max(count.values(), default=0) / max(sum(count.values()), 1)
 
 
 def promise(report: Report) -> str:
