@@ -29,6 +29,7 @@ from taxakey.errors import BadInput, MissingArtifact
 from taxakey.models.heads import LinearHead
 from taxakey.prediction.members import Member
 from taxakey.prediction.predict import predict
+from taxakey.predictions import Predictions
 from taxakey.training.checkpoint import load_model
 from taxakey.training.continuation import Beginning
 from taxakey.training.importing import ImportOptions, import_model, read_classes
@@ -141,7 +142,8 @@ def test_predict_a_member_and_a_further_training_take_it(sheets_dataset: Path, t
     with torch.inference_mode():
         best = network(pixels).argmax(1).tolist()
     row_of = {name: row for row, name in enumerate(member.ids)}
-    said = member.table.index("species")[[row_of[name] for name in part.image_ids], 0]
+    stored = Predictions.read(tmp_path / "said" / "images.parquet")
+    said = stored.index("species")[[row_of[name] for name in part.image_ids], 0]
     assert [member.taxonomy.names[index] for index in said] == [names[index] for index in best]
     beginning = Beginning.open(tmp_path / "run")
     going_on = beginning.recipe(replace(SMOKE, backbone=replace(SMOKE.backbone, std=None)))

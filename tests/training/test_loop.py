@@ -162,7 +162,7 @@ def test_vectors_of_another_backbone_are_refused(sheets_dataset: Path, tmp_path:
     other = replace(recipe, backbone=replace(recipe.backbone, weights=weights_file(tmp_path, seed=1)))
     with pytest.raises(BadInput, match="computed by other weights"):
         train(sheets_dataset, other, tmp_path / "run", embeddings_folder=tmp_path / "vectors", device="cpu")
-    smaller = replace(recipe, backbone=replace(recipe.backbone, image_size=48))
+    smaller = replace(recipe, backbone=replace(recipe.backbone, image_size=32))
     with pytest.raises(BadInput, match="prepared otherwise"):
         train(sheets_dataset, smaller, tmp_path / "run", embeddings_folder=tmp_path / "vectors", device="cpu")
     with pytest.raises(BadInput, match="run `taxakey embed` first"):
