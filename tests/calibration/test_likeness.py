@@ -136,7 +136,12 @@ def test_of_many_pictures_few_are_scored_and_all_classes_are_among_them(monkeypa
     rare[np.flatnonzero(class_I == 3)[4:]] = 0
     rare[::50] = -1
     asked: list[np.ndarray] = []
-    learn_likeness(lambda rows: asked.append(rows) or scores_IC[rows], rare, TAXONOMY)  # type: ignore[func-returns-value]
+
+    def scores_of(rows: np.ndarray) -> np.ndarray:
+        asked.append(rows)
+        return scores_IC[rows]
+
+    learn_likeness(scores_of, rare, TAXONOMY)
     assert max(map(len, asked)) == 7
     rows = np.concatenate(asked)
     assert len(set(rows.tolist())) == 60

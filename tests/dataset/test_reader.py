@@ -15,7 +15,8 @@ import pytest
 from small_pictures import MakeRecords, noise
 
 from taxakey.artifacts import write_json
-from taxakey.dataset.build import BuildOptions, build, shards_of
+from taxakey.dataset.build import PARTS, BuildOptions, build, shards_of
+from taxakey.dataset.folds import Fold
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import ArtifactError, BadInput, MissingArtifact
 from taxakey.taxonomy import Taxonomy
@@ -38,6 +39,16 @@ def test_a_part_stands_in_the_order_of_its_shards(dataset: Dataset) -> None:
     assert part.table["width"].to_pylist() == [80] * 24
     assert [dataset.taxonomy.names[index] for index in part.class_index] == [row["scientificName"] for row in rows]
     assert part.class_index.dtype == np.int64
+
+
+def test_a_dataset_from_before_a_column_came_has_it_empty(dataset: Dataset) -> None:
+    for part in PARTS:
+        for shard in shards_of(dataset.folder, part):
+            pq.write_table(pq.read_table(shard).drop_columns(["habitat", "metasubstrate"]), shard)
+    old = Dataset.open(dataset.folder)
+    assert old.part("train").table["metasubstrate"].to_pylist() == [None] * 24
+    assert old.part("train").image_bytes(23) == dataset.part("train").image_bytes(23)
+    assert len(Fold(1, 2).of(old, seed=0).part("train")) > 0
 
 
 def test_a_species_without_training_pictures_has_no_class_and_is_counted_nowhere(dataset: Dataset) -> None:

@@ -19,9 +19,13 @@ from taxakey.dataset.folds import Fold
 from taxakey.dataset.reader import Dataset
 from taxakey.embeddings import embed, features
 from taxakey.errors import ArtifactError, BadInput
+from taxakey.export import export
 from taxakey.models.heads import LinearOptions
 from taxakey.prediction import out_of_fold as module
+from taxakey.prediction.ensemble import require_fair
+from taxakey.prediction.members import Member
 from taxakey.prediction.out_of_fold import predict_out_of_fold
+from taxakey.prediction.predict import predict
 from taxakey.predictions import Predictions
 from taxakey.training.checkpoint import load_model
 from taxakey.training.folds import train_folds
@@ -101,3 +105,13 @@ def test_folds_of_validation_alone_are_refused(made: Path, sheets_dataset: Path,
     )
     with pytest.raises(BadInput, match="without --validation-only"):
         predict_out_of_fold(tmp_path / "folds", sheets_dataset, tmp_path / "said")
+
+
+def test_no_weight_is_fitted_on_what_a_fold_has_learnt(made: Path, sheets_dataset: Path, tmp_path: Path) -> None:
+    export(made / "folds" / "fold-1", tmp_path / "bundle")
+    for name, model in (("run", made / "folds" / "fold-1"), ("bundle", tmp_path / "bundle"), ("folds", made / "folds")):
+        pair = [tmp_path / f"{name}-{part}" for part in ("validation", "test")]
+        for folder, part in zip(pair, ("validation", "test"), strict=True):
+            predict(model, sheets_dataset, folder, part=part)
+        with pytest.raises(BadInput, match=r"learned from validation pictures too \(fold 1/2\)"):
+            require_fair([Member.open(pair[0])], [Member.open(pair[1])])

@@ -1,4 +1,4 @@
-"""A real headless Chromium with the screen of a telephone."""
+"""Small evaluated worlds, made once, and a real headless Chromium with the screen of a telephone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from evaluated_world import RichWorld, World, make_rich_world, make_world
+
+from taxakey.evaluation import Report, evaluate
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def report(world: World) -> Report:
+    return evaluate(world.predictions, resamples=50)
+
+
+@pytest.fixture(scope="session")
+def rich_world(tmp_path_factory: pytest.TempPathFactory) -> RichWorld:
+    return make_rich_world(tmp_path_factory.mktemp("rich"))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from evaluated_world import RichWorld, World, make_rich_world, make_world
+from evaluated_world import RichWorld, World
 
 from taxakey.evaluation import Report, evaluate
 from taxakey.evaluation.afterwards import analyse
@@ -26,21 +26,6 @@ from taxakey.report import plots, wording
 from taxakey.report.html import to_html
 from taxakey.report.markdown import to_markdown
 from taxakey.report.summary import groups, sentences, summary
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def report(world: World) -> Report:
-    return evaluate(world.predictions, resamples=50)
-
-
-@pytest.fixture(scope="module")
-def rich_world(tmp_path_factory: pytest.TempPathFactory) -> RichWorld:
-    return make_rich_world(tmp_path_factory.mktemp("rich"))
 
 
 @pytest.fixture(scope="module")

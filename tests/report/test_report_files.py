@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from evaluated_world import RUN_NOTE, World, make_rich_world, make_world
+from evaluated_world import RUN_NOTE, World, make_rich_world
 from plotly.offline import get_plotlyjs
 
 from taxakey import artifacts
@@ -24,16 +24,6 @@ from taxakey.report.html import to_html
 from taxakey.report.markdown import to_markdown
 from taxakey.report.tables import escape
 from taxakey.report.write import write_report
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def report(world: World) -> Report:
-    return evaluate(world.predictions, resamples=50)
 
 
 @pytest.fixture(scope="module")

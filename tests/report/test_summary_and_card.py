@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from evaluated_world import RichWorld, World, make_rich_world, make_world
+from evaluated_world import RichWorld, World, make_world
 
 from taxakey import artifacts
 from taxakey.errors import BadInput, MissingArtifact
@@ -24,11 +24,6 @@ from taxakey.metrics.variance import VarianceAnalysis
 from taxakey.report import summary as words
 from taxakey.report.card import update_card, with_section
 from taxakey.report.summary import summary
-
-
-@pytest.fixture(scope="module")
-def rich_world(tmp_path_factory: pytest.TempPathFactory) -> RichWorld:
-    return make_rich_world(tmp_path_factory.mktemp("rich"))
 
 
 @pytest.fixture(scope="module")

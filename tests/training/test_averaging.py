@@ -26,6 +26,7 @@ from taxakey.training.averaged_weights import _moving_average
 from taxakey.training.averaging import AveragingOptions
 from taxakey.training.loop import train
 from taxakey.training.module import TrainingModule
+from taxakey.training.preparation import prepare
 from taxakey.training.resume import BEST, FOLDER
 from taxakey.training.scale import ScaleOptions
 
@@ -103,7 +104,7 @@ def test_the_mean_of_epochs_ends_with_statistics_of_its_own(
     best = kept(tmp_path / "run")
     assert any(torch.equal(best[name], watch.validated[epoch][name]) for epoch in (1, 2)), "an epoch before the average was kept"
     recipe = replace(SMOKE, head=LinearOptions(), augment=plain)
-    run = loop._prepare(sheets_dataset, recipe, tmp_path / "other", (), None, None, None)
+    run = prepare(sheets_dataset, recipe, tmp_path / "other")
     module = TrainingModule(run.network, recipe)
     module.load_state_dict(watch.validated[2])
     loader, _ = loop._loaders(run, loop.Process())

@@ -18,7 +18,7 @@ from taxakey.errors import BadRecipe
 from taxakey.metrics import accuracy, costs, long_tail, taxonomic
 from taxakey.predictions import rank_of
 from taxakey.taxonomy import Taxonomy
-from taxakey.training import loop
+from taxakey.training import preparation
 from taxakey.training.curves import COLUMNS
 from taxakey.training.loop import train
 from taxakey.training.validation import FIGURES, ValidationFigures
@@ -102,7 +102,7 @@ def test_choosing_by_poison_needs_marks(sheets_dataset: Path, tmp_path: Path, mo
     unmarked = Dataset.open(sheets_dataset)
     rows = [{**row, "poisonous": None} for row in unmarked.taxonomy.table.to_pylist()]
     unmarked.taxonomy = Taxonomy.from_rows(rows)
-    monkeypatch.setattr(loop.Dataset, "open", lambda _: unmarked)
+    monkeypatch.setattr(preparation.Dataset, "open", lambda _: unmarked)
     recipe = replace(SMOKE, loop=replace(SMOKE.loop, best_by="validation_poison_accuracy"))
     with pytest.raises(BadRecipe, match=r"marks no species as poisonous or not \(column poisonous\)"):
         train(sheets_dataset, recipe, tmp_path / "run", device="cpu")

@@ -24,7 +24,7 @@ from taxakey.dataset.build import PARTS, shards_of
 from taxakey.dataset.partial import PARTIAL
 from taxakey.errors import ArtifactError, BadInput, MissingArtifact
 from taxakey.predictions import Truth
-from taxakey.records.table import PARTIAL_RANKS
+from taxakey.records.table import PARTIAL_RANKS, SCHEMA
 from taxakey.taxonomy import RANKS, Taxonomy
 
 _BATCH_ROWS = 256
@@ -244,14 +244,18 @@ class _PartlyLabelled(JoinedPart):
 
 
 def _read_columns(folder: Path, name: str) -> pa.Table:
-    """All columns but the pictures."""
+    """All columns but the pictures; those that came after the dataset was written are empty."""
     shards = shards_of(folder, name)
     if not shards:
         raise MissingArtifact(f"{folder / 'data'}: no shards of the part {name!r}; delete the folder and build it again")
     schema = pq.read_schema(shards[0]).remove_metadata()
     columns = [column for column in schema.names if column != "image"]
     tables = [pq.read_table(shard, columns=columns).replace_schema_metadata() for shard in shards]
-    return pa.concat_tables(tables).combine_chunks()
+    table = pa.concat_tables(tables).combine_chunks()
+    for field in SCHEMA:
+        if field.name not in table.column_names and field.name != "split":  # that one the shards' names say
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
 
 
 class _Pictures:

@@ -113,13 +113,12 @@ def judged_figures(
     column = {name: number for number, name in enumerate(found)}
 
     def intervals(name: str, other: str | None) -> Figures:
-        own, less = column[name], None if other is None else column[other]
-        value_F, drawn_RF = (of if less is None else of - values[..., less]
-                             for values in (value_FV, drawn_RFV) for of in [values[..., own]])  # fmt: skip
-        ends = [middle(drawn_R, LEVEL, value) for value, drawn_R in zip(value_F, drawn_RF.T, strict=True)]
+        value_F, drawn_RF = value_FV[:, column[name]], drawn_RFV[:, :, column[name]]
+        if other is not None:
+            value_F, drawn_RF = value_F - value_FV[:, column[other]], drawn_RF - drawn_RFV[:, :, column[other]]
         return {
-            metric: Interval(float(value), *end, LEVEL, resamples)
-            for metric, value, end in zip(FIGURES, value_F, ends, strict=True)
+            metric: Interval(float(value), *middle(drawn_R, LEVEL, value), LEVEL, resamples)
+            for metric, value, drawn_R in zip(FIGURES, value_F, drawn_RF.T, strict=True)
         }
 
     return {name: tuple(intervals(name, other) for other in (None, *others)) for name in found}

@@ -119,6 +119,8 @@ def _import_packages(wanted: Format) -> None:
 
 
 def _plan(model: Model, options: ExportOptions) -> Plan:
+    from taxakey.prediction.opened import fold_of
+
     files = {"weights": "model.safetensors", "config": "config.json", "calibration": "calibration.json"}
     files |= {"decisions": DECISIONS_FILE, "metadata": METADATA_FILE, "fusion": FUSION_FILE}
     inputs = {name: hash_of(model.folder / file) for name, file in files.items() if (model.folder / file).is_file()}
@@ -131,6 +133,8 @@ def _plan(model: Model, options: ExportOptions) -> Plan:
         recipe["agreement"] = options.agreement
     if options.only is not None:
         recipe |= {"only": options.only, "taxonomy": model.taxonomy.fingerprint}
+    if fold := fold_of(model):
+        recipe["fold"] = fold
     return Plan("bundle", inputs=inputs, recipe=recipe)
 
 

@@ -97,10 +97,11 @@ def require_fair(validation: Sequence[Member], test: Sequence[Member]) -> None:
             )
         if fitted_on.weights != judged_on.weights:
             raise BadInput(f"{fitted_on.folder} and {judged_on.folder} come from different models; predict both with one")
-        if fold := fitted_on.fold:
+        if fitted_on.folds:
             raise BadInput(
-                f"{fitted_on.folder}: its model learned from validation pictures too (fold {fold}), so no weight can be fitted "
-                "on them; let `taxakey predict` average the folder of folds, or train members on the training part alone"
+                f"{fitted_on.folder}: its model learned from validation pictures too (fold {fitted_on.folds[0]}), so no "
+                "weight can be fitted on them; let `taxakey predict` average the folder of folds, or train members on the "
+                "training part alone"
             )
 
 

@@ -72,12 +72,9 @@ class Member:
         return tuple(value for key, value in sorted(self.manifest.inputs.items()) if key.startswith("model"))
 
     @property
-    def fold(self) -> str | None:
-        """Which fold its model was trained on, where the run is at hand; such a model has seen validation pictures."""
-        models = self.manifest.recipe.get("members") or [self.manifest.recipe.get("model", "")]
-        runs = [Path(model).parent for model in models if model and kind_of(Path(model).parent) == "run"]
-        folds = [read_manifest(run, "run").recipe.get("fold") for run in runs]
-        return next((str(fold) for fold in folds if fold), None)
+    def folds(self) -> list[str]:
+        """Which folds its model, or models, were trained on; such have seen validation pictures."""
+        return list(self.manifest.recipe.get("folds", []))
 
     @property
     def ids(self) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from taxakey.artifacts import kind_of, read_manifest
 from taxakey.prediction.bundle import Bundle, is_bundle, weight_files
 from taxakey.prediction.scorers import Scorer
 from taxakey.training.checkpoint import Model, load_model
@@ -39,3 +40,9 @@ def network_of(model: Model | Bundle) -> nn.Module:
 def weights_of(model: Model | Bundle) -> list[Path]:
     """The files of its weights."""
     return weight_files(model.folder) if isinstance(model, Bundle) else [model.folder / "model.safetensors"]
+
+
+def fold_of(model: Model | Bundle) -> str | None:
+    """Which fold it was trained on, so that it has seen validation pictures; None: none, or its run isn't at hand."""
+    folder, kind = (model.folder, "bundle") if isinstance(model, Bundle) else (model.folder.parent, "run")
+    return read_manifest(folder, kind).recipe.get("fold") if kind_of(folder) == kind else None

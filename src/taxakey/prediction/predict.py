@@ -26,7 +26,7 @@ from taxakey.metadata.encoder import FILE as METADATA_FILE
 from taxakey.prediction.bundle import Bundle, is_bundle
 from taxakey.prediction.fusion import Fusion, Pictures
 from taxakey.prediction.namer import Namer, PartNamer, folders_of
-from taxakey.prediction.opened import weights_of
+from taxakey.prediction.opened import fold_of, weights_of
 from taxakey.prediction.shifted import corrected_for
 from taxakey.predictions import Predictions, Truth
 from taxakey.progress import track
@@ -63,7 +63,8 @@ def predict(
         raise BadInput(
             "shares are corrected for where the dataset's species are the model's; leave out one of shares and unlabelled"
         )
-    out, dataset = Path(out), _asked_about(model_folder, Dataset.open(dataset_folder))
+    out, whole = Path(out), Dataset.open(dataset_folder)
+    dataset = _asked_about(model_folder, whole)
     classes_of = None if unlabelled else dataset
     namer = Namer.open(model_folder, classes_of, device=device, embeddings_folder=embeddings_folder, crops=crops)
     rows = filled(dataset, part)
@@ -73,7 +74,7 @@ def predict(
     plan = plan_of(namer, dataset, {"part": part, "full_scores": full_scores, **further})
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
-    notes = _notes(namer, dataset, part)
+    notes = (*_notes(namer), *(() if dataset is whole else _left_out(whole, dataset, part)))
     if shares is None:
         return write_answers(asked, out, plan, notes)
     shifted, note = corrected_for(shares, namer, rows, asked.portions(), dataset.train_counts())
@@ -96,12 +97,16 @@ def _asked_about(model_folder: Path | str, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _notes(namer: Namer, dataset: Dataset, part: str) -> tuple[str, ...]:
+def _notes(namer: Namer) -> tuple[str, ...]:
     bundles = [model for model in namer.models if isinstance(model, Bundle)]
-    notes = [f"Answers of an exported bundle ({bundle.precision})" for bundle in bundles]
-    if others := len(Dataset.open(dataset.folder).part(part)) - len(dataset.part(part)):
-        notes.append(f"{others:,} pictures of {part} left out, whose species isn't one of the bundle's {len(dataset.taxonomy):,}")
-    return tuple(notes)
+    return tuple(f"Answers of an exported bundle ({bundle.precision})" for bundle in bundles)
+
+
+def _left_out(whole: Dataset, asked: Dataset, part: str) -> tuple[str, ...]:
+    others = len(whole.part(part)) - len(asked.part(part))
+    if not others:
+        return ()
+    return (f"{others:,} pictures of {part} left out, whose species isn't one of the bundle's {len(asked.taxonomy):,}",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +180,8 @@ def plan_of(namer: Namer, dataset: Dataset, recipe: Mapping[str, object]) -> art
     several: dict[str, object] = {"crops": asdict(namer.crops)} if namer.crops else {}
     if chosen := [model.only for model in namer.models if isinstance(model, Bundle) and model.only is not None]:
         several["only"] = chosen[0]  # such a bundle is alone: as a member it is asked about all species, and refused
+    if folds := [fold for model in namer.models if (fold := fold_of(model))]:
+        several["folds"] = folds  # so that no ensemble is fitted on validation pictures that these have seen
     whose = {**folders_of(namer.models), "dataset": str(dataset.folder.resolve())}
     return artifacts.Plan("predictions", inputs, {**recipe, **whose, **several})
 
