@@ -24,7 +24,7 @@ from taxakey.models.heads import LinearOptions
 from taxakey.prediction import out_of_fold as module
 from taxakey.prediction.ensemble import require_fair
 from taxakey.prediction.members import Member
-from taxakey.prediction.out_of_fold import predict_out_of_fold
+from taxakey.prediction.out_of_fold import kept_from, predict_out_of_fold
 from taxakey.prediction.predict import predict
 from taxakey.predictions import Predictions
 from taxakey.training.checkpoint import load_model
@@ -109,9 +109,27 @@ def test_folds_of_validation_alone_are_refused(made: Path, sheets_dataset: Path,
 
 def test_no_weight_is_fitted_on_what_a_fold_has_learnt(made: Path, sheets_dataset: Path, tmp_path: Path) -> None:
     export(made / "folds" / "fold-1", tmp_path / "bundle")
-    for name, model in (("run", made / "folds" / "fold-1"), ("bundle", tmp_path / "bundle"), ("folds", made / "folds")):
+    for name, model in (("run", made / "folds" / "fold-1"), ("bundle", tmp_path / "bundle")):
         pair = [tmp_path / f"{name}-{part}" for part in ("validation", "test")]
         for folder, part in zip(pair, ("validation", "test"), strict=True):
             predict(model, sheets_dataset, folder, part=part)
         with pytest.raises(BadInput, match=r"learned from validation pictures too \(fold 1/2\)"):
             require_fair([Member.open(pair[0])], [Member.open(pair[1])])
+
+
+def test_asked_about_what_they_learnt_from_folds_answer_as_they_do_out_of_fold(
+    made: Path, sheets_dataset: Path, tmp_path: Path
+) -> None:
+    for part in ("train", "validation", "test"):
+        predict(made / "folds", sheets_dataset, tmp_path / part, part=part, full_scores=True)
+    out = Predictions.read(made / "said" / "observations.parquet")
+    expected = dict(zip(out.strings("observation_id"), out.probability("species"), strict=True))
+    said = Predictions.read(tmp_path / "validation" / "observations.parquet")
+    for name, found_C in zip(said.strings("observation_id"), said.probability("species"), strict=True):
+        assert found_C == pytest.approx(expected[name], abs=1e-4)
+    train, validation, test = (read_manifest(tmp_path / part, "predictions") for part in ("train", "validation", "test"))
+    assert validation.notes == ("Each picture is answered by the one member that was kept from it",)
+    alone = int((kept_from(made / "folds", Dataset.open(sheets_dataset), Dataset.open(sheets_dataset).part("train")) < 0).sum())
+    assert train.notes[0].endswith(f"; {alone} that all learnt from are answered by all" if alone else "kept from it")
+    assert test.notes == ("The mean of 2 members' calibrated probabilities",)
+    require_fair([Member.open(tmp_path / "validation")], [Member.open(tmp_path / "test")])

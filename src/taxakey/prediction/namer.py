@@ -111,11 +111,15 @@ class Namer:
 
 @dataclass(frozen=True, eq=False)
 class PartNamer:
-    """Names the pictures of one part by their number there."""
+    """Names the pictures of one part by their number there.
+
+    `kept_from_N`: the one member that answers for each picture, because the others have learnt from it (-1: all answer).
+    """
 
     namer: Namer
     rows: Part
     vectors_ND: NDArray[np.float32] | None
+    kept_from_N: NDArray[np.int64] | None = None
 
     def probabilities(self, images: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Calibrated probabilities [I, C], each member's by its own calibration, and the mean log-sum-exp [I] of raw scores."""
@@ -123,9 +127,15 @@ class PartNamer:
         answers = [self._answers(model, found) for model, found in zip(self.namer.models, scores, strict=True)]
         probabilities, logsumexps = zip(*answers, strict=True)
         mean_I = np.mean(logsumexps, axis=0)
-        if self.namer.rule is None:
-            return np.mean(probabilities, axis=0), mean_I
-        return self.namer.rule.mix(np.stack(probabilities).astype(np.float32)).astype(np.float64), mean_I
+        if self.namer.rule is not None:
+            return self.namer.rule.mix(np.stack(probabilities).astype(np.float32)).astype(np.float64), mean_I
+        mean_IC = np.mean(probabilities, axis=0)
+        if self.kept_from_N is None:
+            return mean_IC, mean_I
+        member_I = self.kept_from_N[images]
+        for member, (own_IC, own_I) in enumerate(answers):
+            mean_IC[member_I == member], mean_I[member_I == member] = own_IC[member_I == member], own_I[member_I == member]
+        return mean_IC, mean_I
 
     def _answers(self, model: Model | Bundle, scores: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Calibrated probabilities [I, C], and the log-sum-exp [I] of the raw scores; of crops their means."""

@@ -74,6 +74,22 @@ def predict_out_of_fold(
     return found
 
 
+def kept_from(folder: Path | str, dataset: Dataset, rows: Part) -> NDArray[np.int64] | None:
+    """The member, from 0, that each picture of the training or validation part was kept from, [N]; -1: none was.
+
+    None where the folder doesn't hold the folds of this dataset, or they leave out the training part.
+    """
+    if rows.name not in ("train", "validation") or artifacts.kind_of(folder) != FOLDS:
+        return None
+    manifest = artifacts.read_manifest(folder, FOLDS)
+    if manifest.recipe.get("pool") != "all" or manifest.inputs["dataset"] != artifacts.hash_of(dataset.folder):
+        return None
+    members = manifest.counts["members"]
+    held = [Fold(number, members).of(dataset, manifest.seed or 0).part("validation") for number in range(1, members + 1)]
+    member_of = {image: member for member, part in enumerate(held) for image in part.image_ids}
+    return np.array([member_of.get(image, -1) for image in rows.image_ids], dtype=np.int64)
+
+
 def _said(model: Model, rows: Part, embeddings_folder: Path | str | None, device: str) -> Predictions:
     """A member's answers to the observations of a part."""
     rows.taxonomy.require_same(model.taxonomy.fingerprint, mine=rows.folder, theirs=model.folder)

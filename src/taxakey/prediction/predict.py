@@ -27,6 +27,7 @@ from taxakey.prediction.bundle import Bundle, is_bundle
 from taxakey.prediction.fusion import Fusion, Pictures
 from taxakey.prediction.namer import Namer, PartNamer, folders_of
 from taxakey.prediction.opened import fold_of, weights_of
+from taxakey.prediction.out_of_fold import kept_from
 from taxakey.prediction.shifted import corrected_for
 from taxakey.predictions import Predictions, Truth
 from taxakey.progress import track
@@ -55,9 +56,10 @@ def predict(
     `embeddings_folder` saves running the backbone; refused unless its vectors come from the model's own backbone.
     `crops`: several of each picture, their calibrated probabilities averaged. `shares`: correct for those of species in a file,
     or "estimate" them from the part's pictures, which are then looked at twice (`calibration.told_shares`); a note says so. A
-    bundle of some of its model's species is asked about pictures of these alone. `unlabelled`: what the dataset says of species
-    is left aside, so that it may have other ones than the model, as for pictures that a student learns from
-    (`training.unlabelled`); so it always is of the part "partial".
+    bundle of some of its model's species is asked about pictures of these alone. A folder of folds, asked about the training or
+    validation part that its members learned from, answers each picture by the one that was kept from it. `unlabelled`: what the
+    dataset says of species is left aside, so that it may have other ones than the model, as for pictures that a student learns
+    from (`training.unlabelled`); so it always is of the part "partial".
     """
     if unlabelled and shares is not None:
         raise BadInput(
@@ -69,16 +71,20 @@ def predict(
     namer = Namer.open(model_folder, classes_of, device=device, embeddings_folder=embeddings_folder, crops=crops)
     rows = filled(dataset, part)
     rows = rows.unnamed() if unlabelled or part == PARTIAL else rows
-    asked = Asked(namer.at(rows), full_scores)
-    further = {"unlabelled": True} if unlabelled else _told(shares)
+    pictures = replace(namer.at(rows), kept_from_N=kept_from(model_folder, whole, rows))
+    asked = Asked(pictures, full_scores)
+    further: dict[str, object] = {"unlabelled": True} if unlabelled else {**_told(shares)}
+    if pictures.kept_from_N is not None:
+        further["out_of_fold"] = True
     plan = plan_of(namer, dataset, {"part": part, "full_scores": full_scores, **further})
     if artifacts.start(out, plan) == "finished":
         return artifacts.read_manifest(out, plan.kind)
-    notes = (*_notes(namer), *(() if dataset is whole else _left_out(whole, dataset, part)))
+    notes = (*_notes(pictures), *(() if dataset is whole else _left_out(whole, dataset, part)))
     if shares is None:
         return write_answers(asked, out, plan, notes)
     shifted, note = corrected_for(shares, namer, rows, asked.portions(), dataset.train_counts())
-    return write_answers(replace(asked, pictures=shifted.at(rows)), out, plan, (*notes, note))
+    corrected = replace(shifted.at(rows), kept_from_N=pictures.kept_from_N)
+    return write_answers(replace(asked, pictures=corrected), out, plan, (*notes, note))
 
 
 def _told(shares: str | None) -> dict[str, str]:
@@ -97,9 +103,14 @@ def _asked_about(model_folder: Path | str, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _notes(namer: Namer) -> tuple[str, ...]:
-    bundles = [model for model in namer.models if isinstance(model, Bundle)]
-    return tuple(f"Answers of an exported bundle ({bundle.precision})" for bundle in bundles)
+def _notes(pictures: PartNamer) -> tuple[str, ...]:
+    bundles = [model for model in pictures.namer.models if isinstance(model, Bundle)]
+    notes = [f"Answers of an exported bundle ({bundle.precision})" for bundle in bundles]
+    if pictures.kept_from_N is not None:
+        by_all = int((pictures.kept_from_N < 0).sum())
+        rest = f"; {by_all:,} that all learnt from are answered by all" if by_all else ""
+        notes.append(f"Each picture is answered by the one member that was kept from it{rest}")
+    return tuple(notes)
 
 
 def _left_out(whole: Dataset, asked: Dataset, part: str) -> tuple[str, ...]:
@@ -156,7 +167,7 @@ def write_answers(asked: Asked, out: Path, plan: artifacts.Plan, notes: tuple[st
             _name_portion(asked, images, out, number)
     counts = {level: _join(out, level, len(portions)) for level in ("observations", "images")}
     artifacts.write_parquet(out / "taxonomy.parquet", namer.taxonomy.table)
-    if len(namer.models) > 1:
+    if len(namer.models) > 1 and asked.pictures.kept_from_N is None:
         how = "mean" if namer.rule is None else f"mixture by {namer.rule.formula}, with weights of its own,"
         notes = (f"The {how} of {len(namer.models)} members' calibrated probabilities", *notes)
     manifest = artifacts.finish(out, plan, counts=counts, taxonomy=namer.taxonomy.fingerprint, notes=notes)
@@ -180,7 +191,7 @@ def plan_of(namer: Namer, dataset: Dataset, recipe: Mapping[str, object]) -> art
     several: dict[str, object] = {"crops": asdict(namer.crops)} if namer.crops else {}
     if chosen := [model.only for model in namer.models if isinstance(model, Bundle) and model.only is not None]:
         several["only"] = chosen[0]  # such a bundle is alone: as a member it is asked about all species, and refused
-    if folds := [fold for model in namer.models if (fold := fold_of(model))]:
+    if not recipe.get("out_of_fold") and (folds := [fold for model in namer.models if (fold := fold_of(model))]):
         several["folds"] = folds  # so that no ensemble is fitted on validation pictures that these have seen
     whose = {**folders_of(namer.models), "dataset": str(dataset.folder.resolve())}
     return artifacts.Plan("predictions", inputs, {**recipe, **whose, **several})
