@@ -5,7 +5,8 @@ Shapes: O observations, R resamples, L classes present.
 Bootstrap over observations: draw O of the O observations with replacement, compute the figure, repeat; the interval holds the
 middle `level` of the results (percentile interval, Efron 1979), moved onto the figure where that is asked for. A resample is
 a vector of weights (how often each observation was drawn), so that a thousand resamples of a mean over classes are a few sums
-over a matrix and no loop over observations.
+over a matrix and no loop over observations. Weights [R, O] lie in memory as [O, R]: a sum over the observations of a class then
+adds whole rows of resamples, which is ten times as fast as adding single numbers from all over a large table.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from taxakey.progress import track
 LEVEL = 0.95
 RESAMPLES = 1000
 _NUMBERS_AT_ONCE = 2**21  # weights held at a time: 8 MB, about what stays in a processor's cache
+_LEAST_AT_ONCE = 16  # resamples: their weights of one observation fill a line of the cache
 
 Statistic = Callable[[NDArray[np.floating]], Floats]
 """A figure computed for many resamples at once: weights [R, O] -> values [R]; NaN where a resample leaves it undefined."""
@@ -92,13 +94,13 @@ def resample(
 
 
 def resamplings(observations: int, *, resamples: int, level: float, seed: int) -> Iterator[NDArray[np.floating]]:
-    """Weights [R, O] of the resamples, so many at a time that they stay in a processor's cache."""
+    """Weights [R, O] of the resamples, so many at a time that they stay in a processor's cache, but a line of it at least."""
     if observations < 1 or resamples < 2 or not 0 < level < 1:
         raise BadInput(
             f"a bootstrap of {observations} observations, {resamples} resamples at level {level}: "
             "it needs an observation, two resamples and a level between 0 and 1"
         )
-    chunk = max(1, _NUMBERS_AT_ONCE // observations)
+    chunk = max(_LEAST_AT_ONCE, _NUMBERS_AT_ONCE // observations)
     generator = np.random.default_rng(seed)
     starts = range(0, resamples, chunk)
     return (
@@ -118,10 +120,12 @@ def middle(results_R: Floats, level: float, value: float) -> tuple[float, float]
 
 def _resampled_weights(generator: np.random.Generator, resamples: int, observations: int) -> NDArray[np.floating]:
     """How often each observation is drawn, [R, O]; each row sums to O."""
-    drawn_RO = generator.integers(0, observations, size=(resamples, observations))
-    drawn_RO += np.arange(resamples)[:, None] * observations
-    counts = np.bincount(drawn_RO.reshape(-1), minlength=resamples * observations)
-    return counts.reshape(resamples, observations).astype(np.float32)
+    weights_RO = np.empty((resamples, observations), dtype=np.float32)
+    for weights_O in weights_RO:
+        # The same numbers as with int64, at a fifth of the time.
+        drawn_O = generator.integers(0, observations, observations, dtype=np.uint32)
+        weights_O[:] = np.bincount(drawn_O, minlength=observations)
+    return np.asfortranarray(weights_RO)
 
 
 # ---- the figures as functions of weights ----
@@ -138,22 +142,25 @@ def mean_of(values_O: ArrayLike) -> Statistic:
 
 def ratio_of(numerator_O: ArrayLike, denominator_O: ArrayLike) -> Statistic:
     """Sum of one column over the sum of another, e.g. right answers among the answered; NaN where the latter is 0."""
-    numerator_O, denominator_O = np.asarray(numerator_O, dtype=np.float64), np.asarray(denominator_O, dtype=np.float64)
+    columns = tuple(np.asarray(column, dtype=np.float64) for column in (numerator_O, denominator_O))
 
     def statistic(weights_RO: NDArray[np.floating]) -> Floats:
-        divisor_R = weights_RO @ denominator_O
-        return np.where(divisor_R > 0, (weights_RO @ numerator_O) / np.where(divisor_R > 0, divisor_R, 1), np.nan)
+        # In the type of the weights: to convert a million of them takes thirty times as long as to add them up.
+        upper_R, lower_R = ((weights_RO @ column.astype(weights_RO.dtype)).astype(np.float64) for column in columns)
+        return np.where(lower_R > 0, upper_R / np.where(lower_R > 0, lower_R, 1), np.nan)
 
     return statistic
 
 
-def class_mean_of(values_O: ArrayLike, labels_O: Integers) -> Statistic:
+def class_mean_of(values_O: ArrayLike, labels_O: Integers | SumsByClass) -> Statistic:
     """`accuracy.class_mean`: mean over the classes present of their means; rows with a negative label are left out.
+
+    Several figures over the same classes share the `SumsByClass` of their labels, and so the weights of the classes.
 
     >>> float(class_mean_of([1, 0, 1], np.array([7, 7, 4]))(np.array([[1, 1, 1]]))[0])
     0.75
     """
-    sums = SumsByClass(labels_O)
+    sums = labels_O if isinstance(labels_O, SumsByClass) else SumsByClass(labels_O)
     values_O = np.asarray(values_O, dtype=np.float64)
 
     def statistic(weights_RO: NDArray[np.floating]) -> Floats:
@@ -225,17 +232,23 @@ class SumsByClass:
         labels_L = np.unique(labels_O[labels_O >= 0]) if labels_L is None else labels_L
         known = np.flatnonzero(labels_O >= 0)
         self.order = known[np.argsort(labels_O[known], kind="stable")]
-        present, self.starts = np.unique(labels_O[self.order], return_index=True)
-        self.columns = np.searchsorted(labels_L, present)
-        self.classes = len(labels_L)
+        self.ends = np.append(np.searchsorted(labels_O[self.order], labels_L), len(self.order))
+        self._asked: NDArray[np.floating] | None = None
+        self._counted_RL = np.empty((0, 0))
 
     def __call__(self, weights_RO: NDArray[np.floating], values_O: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
-        weights_RK = weights_RO[:, self.order]
         if values_O is not None:
-            weights_RK = weights_RK * values_O[self.order].astype(weights_RO.dtype)
-        sums_RL = np.zeros((len(weights_RO), self.classes), dtype=weights_RO.dtype)
-        if len(self.starts):
-            sums_RL[:, self.columns] = np.add.reduceat(weights_RK, self.starts, axis=1)
+            return self._sums(weights_RO, values_O[self.order].astype(weights_RO.dtype))
+        if self._asked is not weights_RO:
+            self._counted_RL = self._sums(weights_RO, np.ones(len(self.order), dtype=weights_RO.dtype))
+            self._asked = weights_RO
+        return self._counted_RL
+
+    def _sums(self, weights_RO: NDArray[np.floating], values_K: NDArray[np.floating]) -> NDArray[np.floating]:
+        from scipy.sparse import csr_array  # a fifth of a second to load
+
+        of_class_LO = csr_array((values_K, self.order, self.ends), shape=(len(self.ends) - 1, weights_RO.shape[1]))
+        sums_RL: NDArray[np.floating] = (of_class_LO @ weights_RO.T).T
         return sums_RL
 
 
