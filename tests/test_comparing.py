@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,9 +21,11 @@ from taxakey.cli.compare import compare as compare_command
 from taxakey.errors import BadInput, MissingArtifact
 from taxakey.evaluation import comparing
 from taxakey.evaluation.comparing import compare
+from taxakey.evaluation.meanings import METRICS
 from taxakey.metrics.accuracy import class_mean
 from taxakey.predictions import Predictions, Truth
 from taxakey.report.comparison import to_csv, to_markdown, write_comparison
+from taxakey.report.comparison_page import comparison_page
 from taxakey.taxonomy import Taxonomy
 
 SPECIES = ["Acer a", "Acer b", "Betula a", "Betula b"]
@@ -209,6 +213,60 @@ def test_the_page_holds_all_and_escapes_names(tmp_path: Path) -> None:
     assert all(f"<i>{name}</i>" in page for name in SPECIES)
     assert "The dataset wasn&#39;t at hand" in page
     assert "http" not in re.sub(r"http://www.w3.org/\S+", "", page), "fetches something"
+
+
+def test_every_figure_of_the_page_leads_to_its_definition(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(comparing.Dataset, "open", lambda _: Counted)
+    write_comparison(compare(runs, dataset_folder=tmp_path / "dataset", resamples=50), tmp_path / "out")
+    page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
+    asked, listed = set(re.findall(r'href="#def-([^"]+)"', page)), re.findall(r'id="def-([^"]+)"', page)
+    assert asked == set(listed)
+    assert len(listed) == len(set(listed))
+    assert {*METRICS, "difference", "interval", "third", "gap_80-89_5-9", "gap_head_tail", "images", "mcnemar", "sign", "holm",
+            "gained", "lost", "before", "now", "train_images", "observations"} == asked  # fmt: skip
+    heads = [re.findall(r"<th[^>]*>(.*?)</th>", head) for head in re.findall(r"<thead>(.*?)</thead>", page, re.DOTALL)]
+    plain = {text for head in heads for text in head if text and "def-" not in text}
+    assert plain == {"Run", "base", "better", "Species", "SHA-256 of its manifest"}, "a figure without a definition"
+    assert METRICS["ma_mrr"].meaning in re.findall(r'title="([^"]+)"', page)[5]
+
+
+def test_negative_numbers_have_a_minus(runs: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(comparing.Dataset, "open", lambda _: Counted)
+    found = compare(runs, dataset_folder=tmp_path / "dataset", resamples=50)
+    gap = found.runs[1].tails["gap_80-89_5-9"]
+    assert gap.value < 0
+    for text in (to_markdown(found), comparison_page(found)):
+        assert f"−{-100 * gap.value:.1f}" in text
+        assert not re.search(r"[ \[(>]-\d", re.sub(r"<(svg|style).*?</\1>", "", text, flags=re.DOTALL))
+
+
+def test_the_printed_command_makes_the_comparison_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the folder that it speaks of, without an option that isn't said."""
+    folders = [make_run(tmp_path / "variants" / name / "run", {1, rare}) for name, rare in (("focal", 95), ("see saw", 97))]
+    found = compare(folders, rank="genus", resamples=30, seed=7)
+    write_comparison(found, tmp_path / "out")
+    command = re.search(r'<pre class="command">(.*?)</pre>', (tmp_path / "out" / "comparison.html").read_text(), re.DOTALL)
+    assert command is not None
+    printed = html.unescape(re.sub(r"</?span>", "", command[1]))
+    assert f"    {printed}\n" in (tmp_path / "out" / "comparison.md").read_text()
+    words = shlex.split(printed)
+    assert words[:4] == ["taxakey", "compare", "focal/run", "see saw/run"]
+    monkeypatch.chdir(tmp_path / "variants")
+    app = Typer()
+    app.command()(compare_command)
+    done = CliRunner().invoke(app, words[2:])
+    assert done.exit_code == 0, done.output
+    again, first = (json.loads((folder / "comparison.json").read_text()) for folder in (Path("COMPARISON"), tmp_path / "out"))
+    assert again == first
+    assert again["definitions"].keys() >= METRICS.keys()
+
+
+def test_a_command_names_the_dataset_that_was_asked(runs: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(comparing.Dataset, "open", lambda _: Counted)
+    command = compare(runs, dataset_folder=tmp_path / "data" / "set", resamples=20).command
+    assert command == "taxakey compare base better --out COMPARISON --dataset data/set --rank species --resamples 20 --seed 0"
 
 
 def test_runs_in_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:

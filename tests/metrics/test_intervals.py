@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from taxakey.errors import BadInput
 from taxakey.metrics.accuracy import class_mean, hits, macro_top_k
 from taxakey.metrics.detection import auroc
-from taxakey.metrics.intervals import auroc_of, bootstrap, class_mean_of, macro_f1_of, mean_of, ratio_of
+from taxakey.metrics.intervals import (
+    SumsByClass,
+    auroc_of,
+    bootstrap,
+    class_mean_of,
+    macro_f1_of,
+    mean_of,
+    ratio_of,
+    resamplings,
+)
 from taxakey.metrics.long_tail import macro_f1
 from taxakey.metrics.ranking import ma_mrr, reciprocal_ranks
 
@@ -91,6 +100,20 @@ def test_same_seed_same_interval_whatever_the_size_of_chunks(monkeypatch: pytest
     assert bootstrap({"": mean_of(right_O)}, 300, resamples=100, seed=6) != first
     monkeypatch.setattr("taxakey.metrics.intervals._NUMBERS_AT_ONCE", 700)
     assert bootstrap({"": mean_of(right_O)}, 300, resamples=100, seed=5) == first
+
+
+def test_a_seed_draws_what_numpy_draws() -> None:
+    weights_RO = np.concatenate(list(resamplings(50, resamples=5, level=0.95, seed=3)))
+    drawn = np.random.default_rng(3).integers(0, 50, (5, 50))
+    assert (weights_RO == [np.bincount(row, minlength=50) for row in drawn]).all()
+
+
+def test_figures_that_share_the_sums_of_their_classes_are_those_apart() -> None:
+    true_O, _, rank_O = simulated(500, 30, seed=8)
+    values = {"top_1": hits(rank_O, 1), "top_5": hits(rank_O, 5), "mrr": reciprocal_ranks(rank_O)}
+    shared = SumsByClass(true_O)
+    together = bootstrap({name: class_mean_of(each, shared) for name, each in values.items()}, 500, resamples=40)
+    assert together == bootstrap({name: class_mean_of(each, true_O) for name, each in values.items()}, 500, resamples=40)
 
 
 def test_resamples_without_a_value_are_left_out() -> None:

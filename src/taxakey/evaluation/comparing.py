@@ -6,6 +6,8 @@ what chance the choice of observations brings to both cancels out. A small diffe
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -18,8 +20,10 @@ from numpy.typing import NDArray
 from taxakey.artifacts import Manifest, hash_of, kind_of, read_json, read_manifest
 from taxakey.dataset.reader import Dataset
 from taxakey.errors import BadInput, MissingArtifact
+from taxakey.evaluation.compared_meanings import COMPARED
 from taxakey.evaluation.figures import statistics_of
 from taxakey.evaluation.labels import Labelled, label
+from taxakey.evaluation.meanings import Definition
 from taxakey.evaluation.tails import tail_statistics
 from taxakey.evaluation.winners import Changes, changes
 from taxakey.metrics.intervals import LEVEL, RESAMPLES, Interval, Statistic, bootstrap, difference_of
@@ -76,6 +80,10 @@ class Comparison:
     notes: tuple[str, ...]
     settings: Mapping[str, float]
     inputs: Mapping[str, str]
+    """SHA-256 of the manifest of each run, or of its predictions where the run isn't there any more."""
+    command: str
+    """Makes the comparison again, in the folder under which all that it names lies."""
+    definitions: Mapping[str, Definition]
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -114,7 +122,19 @@ def compare(
         notes=_notes(entries, measured, counts is not None),
         settings={"resamples": resamples, "level": LEVEL, "seed": seed},
         inputs={entry.name: hash_of(entry.run or entry.predictions or ".") for entry in entries},
+        command=_command(folders, _dataset_of(dataset_folder, measured), rank, resamples, seed),
+        definitions=COMPARED,
     )
+
+
+def _command(folders: Sequence[Path | str], dataset: Path | None, rank: str, resamples: int, seed: int) -> str:
+    """Every option said; paths from the folder that holds them all."""
+    named = [Path(folder).resolve() for folder in (*folders, *([] if dataset is None else [dataset]))]
+    above = Path(os.path.commonpath([path.parent for path in named]))
+    paths = [str(path.relative_to(above)) for path in named]
+    words = ["taxakey", "compare", *paths[: len(folders)], "--out", "COMPARISON"]
+    words += [] if dataset is None else ["--dataset", paths[-1]]
+    return shlex.join([*words, "--rank", rank, "--resamples", str(resamples), "--seed", str(seed)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,10 +203,15 @@ def _named_apart(entries: Sequence[_Entry]) -> list[_Entry]:
     return [replace(entry, name="/".join(each)) for entry, each in zip(entries, parts, strict=True)]
 
 
+def _dataset_of(given: Path | str | None, measured: Sequence[_Entry]) -> Path | None:
+    """The one that is named, else the one that the first predictions name and that is still there."""
+    named = next((entry.manifest.recipe.get("dataset") for entry in measured if entry.manifest is not None), None)
+    return Path(given) if given is not None else Path(named) if named and Path(named).is_dir() else None
+
+
 def _train_counts(given: Path | str | None, measured: Sequence[_Entry], rank: str) -> dict[str, int] | None:
     """Training images of each taxon by its name; None where there is no dataset to ask."""
-    named = next((entry.manifest.recipe.get("dataset") for entry in measured if entry.manifest is not None), None)
-    folder = Path(given) if given is not None else Path(named) if named and Path(named).is_dir() else None
+    folder = _dataset_of(given, measured)
     if folder is None:
         return None
     dataset = Dataset.open(folder)

@@ -34,7 +34,7 @@ def write_comparison(found: Comparison, out: Path | str) -> Path:
     if found.observations:
         write_text(out / "species.csv", species_csv(found))
         write_text(out / "comparison.html", comparison_page(found))
-    write_text(out / "comparison.md", to_markdown(found))
+    write_text(out / "comparison.md", to_markdown(found) + _foot(found))
     return out / "comparison.md"
 
 
@@ -57,6 +57,16 @@ def to_markdown(found: Comparison) -> str:
             *winners_section(found),
         ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _foot(found: Comparison) -> str:
+    """What the figures mean, and how to make them again: in the file, not on the screen."""
+    rows = [[meant.title, meant.meaning, escape(meant.formula), meant.source] for meant in found.definitions.values()]
+    inputs = table(["Run", "SHA-256 of its manifest"], ([escape(name), f"`{digest}`"] for name, digest in found.inputs.items()))
+    parts = ["## How this was made", f"    {found.command}", inputs]
+    if found.observations:
+        parts = ["## Definitions", table(["Figure", "Meaning", "Formula", "Source"], rows), *parts]
+    return "\n" + "\n\n".join(parts) + "\n"
 
 
 def _cost_table(found: Comparison) -> str:

@@ -7,13 +7,16 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from taxakey import __version__
+from taxakey.evaluation.compared_meanings import meaning_of_tail
 from taxakey.evaluation.comparing import Compared, Comparison
-from taxakey.evaluation.meanings import METRICS
+from taxakey.evaluation.meanings import METRICS, Definition
+from taxakey.evaluation.tails import GAP
 from taxakey.evaluation.winners import SpeciesChange
 from taxakey.report.plots import AMBER, BLUE, FAINT, GREEN, GREY, _svg
-from taxakey.report.templates import template
+from taxakey.report.templates import formula, template
 from taxakey.report.winners import PLURALS, sentence, tail_title
-from taxakey.report.wording import percent, span
+from taxakey.report.wording import in_points, percent, span
 
 MOST_SPECIES = 1000
 """Rows of a run's table of species in the page: those with most changes; species.csv has all."""
@@ -22,13 +25,24 @@ _COLOURS = (GREY, GREEN, AMBER, BLUE, "#7a4a8c", "#8c2f3d")
 
 def comparison_page(found: Comparison) -> str:
     """Render the page; everything that comes from data is escaped, only our own plots are markup."""
-    page = template("comparison.html", percent=percent, span=span, tail_title=tail_title)
+    used: dict[str, Definition] = {}
+
+    def meaning(name: str) -> Definition:
+        """Of a figure; the page ends with a list of those that it asked for."""
+        return used.setdefault(name, found.definitions[name])
+
+    page = template("comparison.html", meaning=meaning, meaning_of_tail=meaning_of_tail, formula=formula, percent=percent,
+                    span=span, in_points=in_points, tail_title=tail_title)  # fmt: skip
     measured = [run for run in found.runs if run.figures]
     return page.render(
         found=found,
+        used=used,
+        command=found.command.split(" "),
+        version=__version__,
         measured=measured,
         metrics={name: METRICS[name] for name in METRICS if name in measured[0].figures},
         many=PLURALS[found.rank],
+        gap=GAP,
         images_plot=Markup(_by_images(measured)) if measured[0].tails else None,
         changed=[(run, sentence(run.changes, found.rank), Markup(_changes(run)), _most_changed(run))
                  for run in measured if run.changes is not None],

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from taxakey import __version__
@@ -14,7 +13,7 @@ from taxakey.evaluation.content import Report
 from taxakey.evaluation.meanings import METRICS, Definition
 from taxakey.report import plots, wording
 from taxakey.report.summary import families, groups, promise, saturation, saturation_figures, sentences
-from taxakey.report.templates import embedded, jpeg_address, policy, template
+from taxakey.report.templates import embedded, formula, jpeg_address, policy, template
 
 MOST_SPECIES = 1000
 """Rows of the table of species in the page; the JSON has all. A thousand rows are about 0.3 MB."""
@@ -40,7 +39,7 @@ def to_html(report: Report) -> str:
         with_span=wording.with_span,
         picture=lambda image_id: _picture(report, image_id),
         signed=wording.signed,
-        formula=_formula,
+        formula=formula,
         embedded=embedded,
         recipe=lambda recipe: json.dumps(recipe, indent=1, ensure_ascii=False),
     )
@@ -97,11 +96,6 @@ def _points(report: Report) -> dict[str, Any] | None:
                "top_1": "top_1", "observations": "observations", "taken_for": "taken_for"}  # fmt: skip
     found = {name: [getattr(row, field) for row in rows] for name, field in columns.items()}
     return found | {"groups": groups, "ticks": plots.count_ticks(counts)}
-
-
-def _formula(text: str) -> Markup:
-    """`O_c` with its index below the line."""
-    return Markup(re.sub(r"_(\w+)", r"<sub>\1</sub>", str(escape(text))))
 
 
 def _picture(report: Report, image_id: str | None) -> str | None:

@@ -34,7 +34,7 @@ def ranged(figure: Interval) -> str:
 
 
 def points(difference: Interval, *, scale: int = 100, digits: int = 1) -> str:
-    """`+1.3 [+0.2, +2.4]`: a difference of shares in points, bold where zero lies outside."""
-    value, low, high = (f"{scale * number:+.{digits}f}" for number in (difference.value, difference.low, difference.high))
-    text = f"{value} [{low}, {high}]"
+    """`+1.3 [−0.2, +2.4]`: a difference of shares in points, bold where zero lies outside."""
+    value, low, high = (f"{scale * number:+z.{digits}f}" for number in (difference.value, difference.low, difference.high))
+    text = f"{value} [{low}, {high}]".replace("-", "−")
     return f"**{text}**" if difference.low > 0 or difference.high < 0 else text

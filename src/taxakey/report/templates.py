@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 
 def template(name: str, **filters: Callable[..., Any]) -> Template:
@@ -41,3 +42,8 @@ def embedded(value: Any) -> Markup:
 def jpeg_address(jpeg: bytes) -> str:
     """A picture as data: URI."""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def formula(text: str) -> Markup:
+    """`O_c` with its index below the line."""
+    return Markup(re.sub(r"_(\w+)", r"<sub>\1</sub>", str(escape(text))))

@@ -53,7 +53,7 @@ def tails_section(found: Comparison) -> list[str]:
 def _tail(run: Compared, name: str, number: int) -> Iterable[str]:
     figure, difference = run.tails.get(name), run.tail_differences.get(name)
     if name.startswith("gap"):
-        yield "" if figure is None else f"{figure.value * 100:+.1f} [{figure.low * 100:+.1f}, {figure.high * 100:+.1f}]"
+        yield "" if figure is None else points(figure).strip("*")  # bold is for differences between runs
     else:
         yield "" if figure is None else f"{percent(figure.value)} ({span(figure)})"
     if number:

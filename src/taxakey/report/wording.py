@@ -31,9 +31,14 @@ def points(difference: Difference) -> str:
     return f"{abs(difference.value) * 100:.1f} points ({low * 100:.1f} to {high * 100:.1f})"
 
 
+def in_points(share: float) -> str:
+    """`−0.3`: a share or a difference of shares, with a sign and a minus that isn't a hyphen."""
+    return f"{share * 100:+z.1f}".replace("-", "−")
+
+
 def signed(difference: Difference) -> str:
     """`+1.2 points (−0.3 to +2.7)`."""
-    value, low, high = (f"{share * 100:+.1f}".replace("-", "−") for share in (difference.value, difference.low, difference.high))
+    value, low, high = map(in_points, (difference.value, difference.low, difference.high))
     return f"{value} points ({low} to {high})"
 
 
