@@ -228,6 +228,9 @@ def test_the_command_writes_what_it_says(sheets_dataset: Path, without: tuple[Da
     assert found[0]["differences"]["difference"]["low"] > 0
     page = (tmp_path / "out" / "shortcuts.html").read_text(encoding="utf-8")
     assert found[0]["title"] in page
+    foot = page.split('<pre class="command">')[1].split("</pre>")[0]
+    assert "<span>--seen</span> <span>seen</span> <span>--unseen</span> <span>unseen</span>" in foot
+    assert "<span>--resamples</span> <span>100</span> <span>--seed</span> <span>0</span>" in foot
     assert "http" not in page.split("<body>")[1]
 
 

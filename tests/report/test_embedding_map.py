@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -132,13 +133,29 @@ def test_the_command_writes_a_page_and_its_figures(sheets_dataset: Path, folders
     assert [each["name"] for each in found["backbones"]] == ["good", "bad"]
     assert len(found["pictures"]) == len(found["backbones"][0]["places"]["pca"]) == len(found["scientificName"])
     assert "tsne" not in found["backbones"][0]["places"]
+    said = f"{sheets_dataset.resolve().name} good bad --out map --species 3 --pictures 10 --method pca --resamples 50 --seed 0"
+    assert found["command"].endswith(said)
+    foot = (tmp_path / "map" / "map.html").read_text(encoding="utf-8").split('<pre class="command">')[1].split("</pre>")[0]
+    assert re.sub(r"</?span>", "", foot) == found["command"]
+
+
+def test_umap_lays_out_what_lies_together(sheets_dataset: Path, folders: tuple[Path, Path]) -> None:
+    pytest.importorskip("umap", reason="the extra umap isn't installed")
+    options = MapOptions(species=3, pictures=25, methods=("umap",), resamples=20)
+    found = make_map(sheets_dataset, folders[:1], options)
+    places = found.backbones[0].places["umap"]
+    assert places.shape == (len(found.part), 2)
+    again = make_map(sheets_dataset, folders[:1], options).backbones[0].places["umap"]
+    assert (places == again).all(), "one seed, one picture"
+    species = found.part.table["scientificName"].to_pylist()
+    assert silhouette_score(places, species) > 0.3
 
 
 @pytest.mark.browser
 def test_the_page_draws_and_shows_pictures(
     sheets_dataset: Path, folders: tuple[Path, Path], tmp_path: Path, telephone: Any
 ) -> None:
-    page = write_map(make_map(sheets_dataset, folders, FAST), tmp_path / "map")
+    page = write_map(make_map(sheets_dataset, folders, FAST), tmp_path / "map", "taxakey map")
     telephone.goto(page.as_uri())
     telephone.wait_for_selector("#panel-1-tsne[data-drawn=yes]")
     telephone.wait_for_selector("#panel-0-pca[data-drawn=yes]")

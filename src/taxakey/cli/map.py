@@ -9,6 +9,7 @@ import typer
 
 
 def embedding_map(
+    context: typer.Context,
     dataset: Annotated[Path, typer.Argument(help="The dataset.")],
     vectors: Annotated[
         list[Path], typer.Argument(help="Vectors of its pictures (from `taxakey embed`); two are laid side by side.")
@@ -30,13 +31,14 @@ def embedding_map(
 
     Example: taxakey map dataset/ mobilenet/ dinov2/ --out map/ --part test --method pca --method umap
     """
+    from taxakey.cli.again import again
     from taxakey.evaluation.embedding_map import MapOptions, make_map
     from taxakey.report.map_page import says, write_map
 
     chosen = {name: tuple(values) for name, values in {"parts": part, "methods": method}.items() if values}
     options = MapOptions(species=species, pictures=pictures, seed=seed, resamples=resamples, **chosen)
     found = make_map(dataset, vectors, options)
-    page = write_map(found, out)
+    page = write_map(found, out, again(context))
     for each in found.backbones:
         typer.echo(f"{each.name}: named by a linear layer {each.probe}, silhouette {each.silhouette}")
     for sentence in says(found):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def shortcuts(
+    context: typer.Context,
     out: Annotated[Path, typer.Argument(help="Folder for shortcuts.html and shortcuts.json.")],
     seen: Annotated[Path | None, typer.Option(help="Predictions of a model that learnt from the institution, too.")] = None,
     unseen: Annotated[
@@ -37,6 +38,7 @@ def shortcuts(
 
     Example: taxakey shortcuts shortcuts/ --seen run/predictions --unseen without-K/predictions --plain a/ --masked b/
     """
+    from taxakey.cli.again import again
     from taxakey.errors import BadInput
     from taxakey.evaluation.shortcuts import Settings, held_out, masked_or_not
     from taxakey.report.shortcuts_page import write_shortcuts
@@ -58,7 +60,7 @@ def shortcuts(
     if blank is not None and dataset is not None:
         finding, samples = _blank(blank, dataset, part, box, settings, device)
         findings.append(finding)
-    page = write_shortcuts(findings, samples, out)
+    page = write_shortcuts(findings, samples, out, again(context))
     for finding in findings:
         typer.echo(f"{finding.title} ({finding.observations:,} observations)")
         for sentence in finding.says:

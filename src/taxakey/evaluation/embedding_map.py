@@ -163,7 +163,7 @@ def _layout(method: str, vectors_ND: NDArray[np.float64], seed: int) -> NDArray[
     if method == "umap":
         with needs_extra("umap"):
             from umap import UMAP  # type: ignore[import-not-found, import-untyped, unused-ignore]
-        return UMAP(n_components=2, metric="cosine", random_state=seed).fit_transform(vectors_ND)
+        return UMAP(n_components=2, metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors_ND)
     return PCA(2, random_state=seed).fit_transform(_unit(vectors_ND))
 
 

@@ -23,19 +23,23 @@ COLOURS = ("#1b6b50", "#b3641b", "#3b5b9a", "#8e3b6f", "#7a7a1e", "#2e8f9c", "#b
 _EDGE = 150
 
 
-def write_map(found: EmbeddingMap, out: Path | str) -> Path:
-    """Write both files into a folder and return the path of the page. What stands there already is replaced."""
+def write_map(found: EmbeddingMap, out: Path | str, command: str) -> Path:
+    """Write both files into a folder and return the path of the page, which names the command that makes it again.
+
+    What stands there already is replaced.
+    """
     out = Path(out)
-    write_json(out / "map.json", found.as_json())
-    write_text(out / "map.html", to_html(found))
+    write_json(out / "map.json", found.as_json() | {"command": command})
+    write_text(out / "map.html", to_html(found, command))
     return out / "map.html"
 
 
-def to_html(found: EmbeddingMap) -> str:
+def to_html(found: EmbeddingMap, command: str) -> str:
     """Render the page: a panel for each backbone and method, the same colours in all."""
     page = template("map.html", percent=percent, span=span, embedded=embedded)
     return page.render(
         found=found,
+        command=command,
         policy=policy,
         plotly=Markup(get_plotlyjs()),
         titles=TITLES,
@@ -85,5 +89,5 @@ def _compared(found: Difference, first: str, second: str, what: str, figure: str
 
 
 def _signed(found: Difference, scale: int, digits: int) -> str:
-    value, low, high = (f"{scale * number:+.{digits}f}" for number in (found.value, found.low, found.high))
-    return f"{value} ({low} to {high})"
+    value, low, high = (f"{scale * number:+z.{digits}f}" for number in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high})".replace("-", "−")

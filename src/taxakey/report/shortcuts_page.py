@@ -54,18 +54,21 @@ def samples_of(test: Blanked, most: int = SAMPLES) -> list[Sample]:
     return [Sample(names[row], thumbnail(test.source.image_bytes(row)), thumbnail(test.image_bytes(row))) for row in rows]
 
 
-def write_shortcuts(findings: Sequence[Finding], samples: Sequence[Sample], out: Path | str) -> Path:
-    """Write both files into a folder and return the path of the page. What stands there already is replaced."""
+def write_shortcuts(findings: Sequence[Finding], samples: Sequence[Sample], out: Path | str, command: str) -> Path:
+    """Write both files into a folder and return the path of the page, which names the command that makes it again.
+
+    What stands there already is replaced.
+    """
     out = Path(out)
     write_json(out / "shortcuts.json", [finding.as_json() for finding in findings])
-    write_text(out / "shortcuts.html", to_html(findings, samples))
+    write_text(out / "shortcuts.html", to_html(findings, samples, command))
     return out / "shortcuts.html"
 
 
-def to_html(findings: Sequence[Finding], samples: Sequence[Sample]) -> str:
+def to_html(findings: Sequence[Finding], samples: Sequence[Sample], command: str) -> str:
     """Render the page."""
     page = template("shortcuts.html", percent=percent, span=span, picture=jpeg_address, bar=_bar, points=_points)
-    return page.render(findings=findings, samples=samples, titles=TITLES)
+    return page.render(findings=findings, samples=samples, titles=TITLES, command=command)
 
 
 def _bar(figure: Interval) -> Mapping[str, str]:
@@ -78,4 +81,5 @@ def _bar(figure: Interval) -> Mapping[str, str]:
 
 
 def _points(found: Difference) -> str:
-    return f"{_SCALE * found.value:+.1f} ({_SCALE * found.low:+.1f} to {_SCALE * found.high:+.1f})"
+    value, low, high = (f"{_SCALE * number:+z.1f}" for number in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high})".replace("-", "−")
