@@ -12,7 +12,7 @@ import typer
 def again(context: typer.Context) -> str:
     """The running command with every option said, defaults too, so that a later version with other defaults repeats it.
 
-    Folders and files by their names: whoever runs it again has them side by side, and no page tells how somebody's disk is laid out.
+    Folders and files by their names: whoever runs it again has them side by side, and no page tells of somebody's disk.
     """
     words = ["taxakey", str(context.info_name)]
     options: list[str] = []

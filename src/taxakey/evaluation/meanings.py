@@ -240,7 +240,7 @@ OTHERS = {
         "Σ [ŷ = y] / O within the group; drawn by observation", "",
     ),
     "from_rest": Definition(
-        "From all others", "Top-1 of the group minus top-1 of all other groups of this kind together.",
+        "From all others", "Top-1 of the group minus top-1 of all other groups of this kind together, in points.",
         "difference of two top-1 on the same resamples", "Efron & Tibshirani 1993",
     ),
     "poison_accuracy": Definition(

@@ -39,6 +39,7 @@ def to_html(report: Report) -> str:
         with_span=wording.with_span,
         picture=lambda image_id: _picture(report, image_id),
         signed=wording.signed,
+        in_points=wording.in_points,
         formula=formula,
         embedded=embedded,
         recipe=lambda recipe: json.dumps(recipe, indent=1, ensure_ascii=False),
