@@ -35,7 +35,7 @@ def test_no_table_of_figures_is_cut_off(page: playwright.Page) -> None:
 def test_figures_stand_on_their_side(page: playwright.Page) -> None:
     places = page.evaluate(
         """[...document.querySelectorAll("#figures tr")].map(row =>
-            [...row.cells].map(cell => [Math.round(cell.getBoundingClientRect().x), Math.round(cell.getBoundingClientRect().y)]))"""
+            [...row.cells].map(cell => cell.getBoundingClientRect()).map(box => [Math.round(box.x), Math.round(box.y)]))"""
     )
     assert len(places) >= 3
     for row in places:
