@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from taxakey.dataset.reader import Dataset
 from taxakey.metrics.differences import paired_differences
-from taxakey.metrics.intervals import Statistic, class_mean_of, macro_f1_of, mean_of
+from taxakey.metrics.intervals import Statistic, macro_f1_of, macro_mean_of, mean_of
 from taxakey.prediction.fuse import FuseOptions, fit_fusion, known_images, named, training_of
 from taxakey.prediction.fusion.exponents import fit_exponents, fused
 from taxakey.prediction.fusion.fitting import Validation
@@ -36,7 +36,7 @@ def figures(answers_OC: Answers, true_O: NDArray[np.integer]) -> Mapping[str, St
     log_p_O = np.log(np.maximum(answers_OC[np.arange(len(true_O)), true_O], 1e-300))
     return {
         "top-1": mean_of(right_O),
-        "macro top-1": class_mean_of(right_O, true_O),
+        "macro top-1": macro_mean_of(right_O, true_O),
         "macro F1": macro_f1_of(true_O, named_O),
         "log-likelihood": mean_of(log_p_O),
     }

@@ -18,7 +18,7 @@ from taxakey.evaluation.analyses import AnswerSets
 from taxakey.evaluation.labels import Labelled
 from taxakey.evaluation.sources import Sources
 from taxakey.metrics.average_k import AverageK, average_k_hits, set_sizes
-from taxakey.metrics.intervals import Interval, Statistic, class_mean_of, ratio_of
+from taxakey.metrics.intervals import Interval, Statistic, macro_mean_of, ratio_of
 from taxakey.predictions import Predictions
 from taxakey.taxonomy import Taxonomy
 
@@ -78,7 +78,7 @@ def set_statistics(sources: Sources, species: Labelled, thresholds: Thresholds) 
     for k, threshold in thresholds.of.items():
         hit_O = average_k_hits(sources.observations.true_probability("species"), species.rank_O, threshold)
         statistics[f"average_{k}"] = ratio_of(hit_O * species.known_O, species.known_O)
-        statistics[f"macro_average_{k}"] = class_mean_of(hit_O, np.where(species.known_O, species.label_O, -1))
+        statistics[f"macro_average_{k}"] = macro_mean_of(hit_O, np.where(species.known_O, species.label_O, -1))
     return statistics
 
 

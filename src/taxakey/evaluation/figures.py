@@ -21,7 +21,7 @@ from taxakey.metrics.calibration_error import (
     negative_log_likelihood,
     reliability,
 )
-from taxakey.metrics.intervals import Interval, Statistic, SumsByClass, bootstrap, class_mean_of, macro_f1_of, ratio_of
+from taxakey.metrics.intervals import Interval, Statistic, bootstrap, macro_f1_of, macro_mean_of, ratio_of
 from taxakey.metrics.long_tail import macro_f1
 from taxakey.metrics.ranking import reciprocal_ranks
 from taxakey.taxonomy import RANKS
@@ -93,14 +93,14 @@ def _at_ranks(sources: Sources) -> dict[str, Statistic]:
 
 def statistics_of(rows: Labelled) -> dict[str, Statistic]:
     """The figures of one rank, by the names of `meanings.METRICS`."""
-    top_1, top_5, by_label = hits(rows.rank_O, 1), hits(rows.rank_O, 5), SumsByClass(rows.label_O)
+    top_1, top_5 = hits(rows.rank_O, 1), hits(rows.rank_O, 5)
     return {
         "top_1": ratio_of(top_1 * rows.known_O, rows.known_O),
         "top_5": ratio_of(top_5 * rows.known_O, rows.known_O),
-        "macro_top_1": class_mean_of(top_1, by_label),
-        "macro_top_5": class_mean_of(top_5, by_label),
+        "macro_top_1": macro_mean_of(top_1, rows.label_O),
+        "macro_top_5": macro_mean_of(top_5, rows.label_O),
         "macro_f1": macro_f1_of(rows.label_O, rows.predicted_O),
-        "ma_mrr": class_mean_of(reciprocal_ranks(rows.rank_O), by_label),
+        "ma_mrr": macro_mean_of(reciprocal_ranks(rows.rank_O), rows.label_O),
     }
 
 
@@ -111,7 +111,7 @@ def _in_bins(species: Labelled, counts_L: NDArray[np.int64] | None) -> dict[str,
     for number, bounds in enumerate(TRAIN_IMAGES_BINS):
         label_O = np.where(_within(counts_L, bounds)[species.label_O], species.label_O, -1)
         if (label_O >= 0).any():
-            statistics[f"bin {number}"] = class_mean_of(top_1, label_O)
+            statistics[f"bin {number}"] = macro_mean_of(top_1, label_O)
     return statistics
 
 

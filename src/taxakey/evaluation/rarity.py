@@ -25,7 +25,7 @@ from taxakey.metrics.bins import (
     per_class,
     quantile_bin_of,
 )
-from taxakey.metrics.intervals import Interval, Statistic, class_mean_of
+from taxakey.metrics.intervals import Interval, Statistic, macro_mean_of
 from taxakey.metrics.saturation import Saturation, saturation
 
 QUANTILE_BINS = 10
@@ -116,4 +116,4 @@ def thirds_of(counts_L: NDArray[np.int64]) -> NDArray[np.int64]:
 def _macro(species: Labelled, inside_L: NDArray[np.bool_]) -> Statistic | None:
     """Macro top-1 of the labels inside; None where none of them occurs."""
     label_O = np.where(species.known_O & inside_L[species.label_O], species.label_O, -1)
-    return class_mean_of(hits(species.rank_O, 1), label_O) if (label_O >= 0).any() else None
+    return macro_mean_of(hits(species.rank_O, 1), label_O) if (label_O >= 0).any() else None

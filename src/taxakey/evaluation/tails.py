@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from taxakey.evaluation.labels import Labelled
 from taxakey.metrics.accuracy import hits
 from taxakey.metrics.bins import NAFLORA_EDGES, THIRDS, bin_of, quantile_bin_of
-from taxakey.metrics.intervals import Statistic, class_mean_of, difference_of
+from taxakey.metrics.intervals import Statistic, difference_of, macro_mean_of
 
 COMMON, RARE = (80, 90), (5, 10)
 """The bins between which NAFlora-1M reads a model's gap."""
@@ -48,7 +48,7 @@ def tail_statistics(rows: Labelled, counts_L: NDArray[np.int64]) -> dict[str, St
     for name, members_L in grouped.items():
         label_O = np.where(rows.known_O & members_L[rows.label_O], rows.label_O, -1)
         if (label_O >= 0).any():
-            found[name] = class_mean_of(top_1, label_O)
+            found[name] = macro_mean_of(top_1, label_O)
     common, rare = (f"images_{name}" for name in GAP.split("_")[1:])
     for name, (high, low) in {GAP: (common, rare), THIRDS_GAP: ("third_head", "third_tail")}.items():
         if high in found and low in found:

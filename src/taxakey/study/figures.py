@@ -22,7 +22,7 @@ from taxakey.errors import BadInput
 from taxakey.evaluation.labels import Labelled, label
 from taxakey.metrics.accuracy import Floats, hits
 from taxakey.metrics.costs import errors, poison_costs
-from taxakey.metrics.intervals import Interval, Statistic, auroc_of, bootstrap, class_mean_of, macro_f1_of, ratio_of
+from taxakey.metrics.intervals import Interval, Statistic, auroc_of, bootstrap, macro_f1_of, macro_mean_of, ratio_of
 from taxakey.metrics.ranking import reciprocal_ranks
 from taxakey.prediction.decide import least_track3
 from taxakey.predictions import Predictions
@@ -125,14 +125,14 @@ def _statistics(folder: Path, counts_C: NDArray[np.int64]) -> dict[str, Statisti
     top_1 = hits(species.rank_O, 1)
     found = {
         "top_1": ratio_of(top_1 * species.known_O, species.known_O),
-        "macro_top_1": class_mean_of(top_1, species.label_O),
+        "macro_top_1": macro_mean_of(top_1, species.label_O),
         "macro_f1": macro_f1_of(species.label_O, species.predicted_O),
-        "ma_mrr": class_mean_of(reciprocal_ranks(species.rank_O), species.label_O),
+        "ma_mrr": macro_mean_of(reciprocal_ranks(species.rank_O), species.label_O),
     }
     for third, chosen_L in _thirds(counts_C, len(species.names)).items():
         label_O = np.where(chosen_L[species.label_O], species.label_O, -1)
         if (label_O >= 0).any():
-            found[third] = class_mean_of(top_1, label_O)
+            found[third] = macro_mean_of(top_1, label_O)
     if genus.known_O.any():
         found["genus_top_1"] = ratio_of(hits(genus.rank_O, 1) * genus.known_O, genus.known_O)
     return found | _of_costs(folder, species)

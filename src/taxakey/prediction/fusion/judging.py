@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxakey.metrics.differences import Difference, paired_differences
-from taxakey.metrics.intervals import class_mean_of, mean_of
+from taxakey.metrics.intervals import macro_mean_of, mean_of
 
 Floats = NDArray[np.float64]
 FOLDS = 5
@@ -59,7 +59,7 @@ class Judge:
             {
                 "log_likelihood": (mean_of(log_p[0]), mean_of(log_p[1])),
                 "top_1": (mean_of(right[0]), mean_of(right[1])),
-                "macro_top_1": (class_mean_of(right[0], self.true_O), class_mean_of(right[1], self.true_O)),
+                "macro_top_1": (macro_mean_of(right[0], self.true_O), macro_mean_of(right[1], self.true_O)),
             },
             len(rows), resamples=RESAMPLES, level=1 - (1 - _LEVEL) / (2 * max(self.candidates, 1)), seed=self.seed,
         )  # fmt: skip
