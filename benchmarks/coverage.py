@@ -3,8 +3,8 @@
     python benchmarks/coverage.py [--parts 300] [--resamples 400] [--out RESULT.json]
 
 Test parts are drawn whose species have known probabilities of being named rightly; the truth is their mean over the species that
-occur. `plain` is `class_mean_of`, `centred` the same with `bootstrap(centred=...)`, `strata` is `macro_mean_of`, which reports and
-comparisons use. 300 parts leave 2.5 points of chance on each side of 95 %.
+occur. `plain` is `class_mean_of`, `centred` the same with `bootstrap(centred=...)`, `strata` is `macro_mean_of`, which reports
+and comparisons use. 300 parts leave 2.5 points of chance on each side of 95 %.
 """
 
 from __future__ import annotations

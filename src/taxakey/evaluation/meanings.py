@@ -292,8 +292,8 @@ def how_intervals_were_made(resamples: int, level: float, seed: int) -> str:
     return (
         f"The ranges are {middle} bootstrap intervals: {resamples:,} times as many observations as there are were drawn from "
         f"them with replacement (seed {seed}) and every figure was computed again; the range holds the middle {middle} of the "
-        "results. For means over species every species stays in every draw, and those with one observation, which says nothing of "
-        "its own chance, are drawn together; such ranges are rather too wide than too narrow. For macro F1 "
+        "results. For means over species every species stays in every draw, and those with one observation, which says nothing "
+        "of its own chance, are drawn together; such ranges are rather too wide than too narrow. For macro F1 "
         "the range is moved onto the figure, because the F1 of rare species comes out too low in such draws. "
         "Where a figure is 0 or 100\u00a0% the range shrinks to it, though as many as 3 in n further observations may still come "
         "out otherwise. The ranges say how much chance lies in the choice of the observations, not how the model would do on "
