@@ -23,6 +23,6 @@ class Empty:
 
 def test_a_dataset_without_validation_names_the_way_out() -> None:
     nothing: Any = Empty()
-    with pytest.raises(BadInput, match=r"dataset: its part 'validation' has no pictures.*--train 0.5 --validation 0.25 --test 0.25"):
+    with pytest.raises(BadInput, match=r"part 'validation' has no pictures.*--train 0.5 --validation 0.25 --test 0.25"):
         raw_scores(nothing, nothing, None, "cpu")
     SplitOptions(train=0.5, validation=0.25, test=0.25)  # what it proposes is taken
