@@ -8,7 +8,7 @@ import pytest
 from taxakey.errors import BadInput
 from taxakey.evaluation.ensembles import judged_figures
 from taxakey.metrics.accuracy import hits
-from taxakey.metrics.intervals import bootstrap, class_mean_of, difference_of, ratio_of
+from taxakey.metrics.intervals import bootstrap, macro_mean_of, difference_of, ratio_of
 from taxakey.metrics.ranking import reciprocal_ranks
 from taxakey.prediction.ensemble import Answered
 
@@ -29,8 +29,8 @@ def test_figures_and_paired_differences_as_one_by_one() -> None:
     for name, of in found.items():
         top_1 = hits(of.true_rank_O, 1)
         statistics[name, "top_1"] = ratio_of(top_1 * known_O, known_O)
-        statistics[name, "macro_top_1"] = class_mean_of(top_1, label_O)
-        statistics[name, "ma_mrr"] = class_mean_of(reciprocal_ranks(of.true_rank_O), label_O)
+        statistics[name, "macro_top_1"] = macro_mean_of(top_1, label_O)
+        statistics[name, "ma_mrr"] = macro_mean_of(reciprocal_ranks(of.true_rank_O), label_O)
     asked = {f"{name} {metric}": one for (name, metric), one in statistics.items()}
     asked |= {
         f"{name} {metric} less": difference_of(one, statistics["way 2", metric]) for (name, metric), one in statistics.items()

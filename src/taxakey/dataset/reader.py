@@ -205,6 +205,15 @@ class Part:
         return self._store[index if self._rows_N is None else int(self._rows_N[index])]
 
 
+def require_pictures(part: Part) -> None:
+    """Raise BadInput where a part is empty."""
+    if not len(part):
+        raise BadInput(
+            f"{part.folder}: its part {part.name!r} has no pictures. Of few observations a species, larger shares give it some: "
+            "taxakey split RECORDS PARTS --train 0.5 --validation 0.25 --test 0.25, then build and train on those"
+        )
+
+
 def _md5(text: str) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 

@@ -5,7 +5,7 @@ Shapes: M members, O rows, R resamples, F figures, V ways of answering (members 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from taxakey.errors import BadInput
 from taxakey.metrics.accuracy import Floats, hits
 from taxakey.metrics.diversity import disagreement, double_fault, error_correlation, oracle
-from taxakey.metrics.intervals import LEVEL, RESAMPLES, Interval, SumsByClass, middle, resamplings
+from taxakey.metrics.intervals import LEVEL, RESAMPLES, Interval, macro_means_of, middle, resamplings
 from taxakey.metrics.ranking import reciprocal_ranks
 from taxakey.prediction.ensemble import MEAN, Answered, Fitted, answered, single
 from taxakey.prediction.members import Pool
@@ -108,8 +108,9 @@ def judged_figures(
     top_OV = np.stack([hits(answers.true_rank_O, 1) for answers in found.values()], axis=1)
     mrr_OV = np.stack([reciprocal_ranks(answers.true_rank_O) for answers in found.values()], axis=1)
     drawings = resamplings(len(label_O), resamples=resamples, level=LEVEL, seed=seed)
-    value_FV = _figures(np.ones((1, len(label_O))), top_OV, mrr_OV, label_O)[0]
-    drawn_RFV = np.concatenate([_figures(weights_RO, top_OV, mrr_OV, label_O) for weights_RO in drawings])
+    figures = _figures(top_OV, mrr_OV, label_O)
+    value_FV = figures(np.ones((1, len(label_O))))[0]
+    drawn_RFV = np.concatenate([figures(weights_RO) for weights_RO in drawings])
     column = {name: number for number, name in enumerate(found)}
 
     def intervals(name: str, other: str | None) -> Figures:
@@ -125,19 +126,20 @@ def judged_figures(
 
 
 def _figures(
-    weights_RO: NDArray[np.floating], top_OV: Floats, mrr_OV: Floats, label_O: NDArray[np.int64]
-) -> NDArray[np.floating]:
-    """FIGURES [R, F, V] of all members and rules at once, V of them: one matrix product where a thousand sums would be."""
-    known = np.flatnonzero(label_O >= 0)
-    weights_RO = weights_RO[:, known]
-    top_OV, mrr_OV = (values[known].astype(weights_RO.dtype) for values in (top_OV, mrr_OV))
-    counts_RL, class_O = SumsByClass(label_O[known])(weights_RO), np.unique(label_O[known], return_inverse=True)[1]
-    share_RO = weights_RO / np.maximum(counts_RL, 1)[:, class_O]
-    present_R, known_R = (counts_RL > 0).sum(axis=1), weights_RO.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any known row has no figure: NaN
-        micro_RV = (weights_RO @ top_OV) / known_R[:, None]
-        macro_RFV = np.stack([share_RO @ top_OV, share_RO @ mrr_OV], axis=1) / present_R[:, None, None]
-    return np.concatenate([micro_RV[:, None], macro_RFV], axis=1)
+    top_OV: Floats, mrr_OV: Floats, label_O: NDArray[np.int64]
+) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
+    """Weights [R, O] -> FIGURES [R, F, V] of all members and rules at once, V of them: matrix products, and no thousand sums."""
+    known_O, members = label_O >= 0, top_OV.shape[1]
+    right_OV = np.where(known_O[:, None], top_OV, 0).astype(np.float32)
+    macro = macro_means_of(np.concatenate([top_OV, mrr_OV], axis=1), label_O)
+
+    def figures(weights_RO: NDArray[np.floating]) -> NDArray[np.floating]:
+        with np.errstate(invalid="ignore"):  # a resample without any known row has no micro figure: NaN
+            micro_RV = (weights_RO @ right_OV) / (weights_RO @ known_O.astype(weights_RO.dtype))[:, None]
+        macro_RX = macro(weights_RO)
+        return np.stack([micro_RV, macro_RX[:, :members], macro_RX[:, members:]], axis=1)
+
+    return figures
 
 
 def _diversity(pool: Pool, found: Mapping[str, Answered], label_O: NDArray[np.int64]) -> Diversity:

@@ -182,23 +182,31 @@ def macro_mean_of(values_O: ArrayLike, labels_O: Integers) -> Statistic:
     >>> statistic(np.array([[1.0, 1.0, 1.0], [0.0, 2.0, 1.0]])).round(3).tolist()
     [0.75, 0.396]
     """
-    labels_O, values_O = np.asarray(labels_O), np.asarray(values_O, dtype=np.float64)
+    of_columns = macro_means_of(np.asarray(values_O, dtype=np.float64)[:, None], labels_O)
+    return lambda weights_RO: of_columns(weights_RO)[:, 0]
+
+
+def macro_means_of(values_OV: Floats, labels_O: Integers) -> Callable[[NDArray[np.floating]], Floats]:
+    """`macro_mean_of` of V columns at once, weights [R, O] -> [R, V]: one matrix product."""
+    labels_O, values_OV = np.asarray(labels_O), np.asarray(values_OV, dtype=np.float64)
     known = np.flatnonzero(labels_O >= 0)
     if not len(known):
-        return lambda weights_RO: np.full(len(weights_RO), np.nan)
-    values_K = values_O[known]
+        return lambda weights_RO: np.full((len(weights_RO), values_OV.shape[1]), np.nan)
+    values_KV = values_OV[known]
     _, class_K, count_P = np.unique(labels_O[known], return_inverse=True, return_counts=True)
-    mean_P = np.bincount(class_K, values_K) / count_P
+    mean_PV = np.stack([np.bincount(class_K, values_K) for values_K in values_KV.T], axis=1) / count_P[:, None]
     alone_P = count_P == 1
-    mean_K = np.where(alone_P, mean_P[alone_P].mean() if alone_P.any() else 0.0, mean_P)[class_K]
+    mean_of_alone_V = mean_PV[alone_P].mean(axis=0) if alone_P.any() else 0.0
+    mean_KV = np.where(alone_P[:, None], mean_of_alone_V, mean_PV)[class_K]
     strata_K = np.where(alone_P, alone_P.sum(), count_P)[class_K]
-    moves_O = np.zeros(len(labels_O))
-    moves_O[known] = (values_K - mean_K) / count_P[class_K] * np.sqrt(strata_K / np.maximum(strata_K - 1, 1)) / len(count_P)
-    mean, low, high = mean_P.mean(), values_K.min(), values_K.max()
+    scale_K = np.sqrt(strata_K / np.maximum(strata_K - 1, 1)) / count_P[class_K] / len(count_P)
+    moves_OV = np.zeros(values_OV.shape)
+    moves_OV[known] = (values_KV - mean_KV) * scale_K[:, None]
+    mean_V, low_V, high_V = mean_PV.mean(axis=0), values_KV.min(axis=0), values_KV.max(axis=0)
 
     def statistic(weights_RO: NDArray[np.floating]) -> Floats:
-        moved_R: Floats = mean + (weights_RO @ moves_O.astype(weights_RO.dtype)).astype(np.float64)
-        return np.clip(moved_R, low, high)
+        moved_RV: Floats = mean_V + (weights_RO @ moves_OV.astype(weights_RO.dtype)).astype(np.float64)
+        return np.clip(moved_RV, low_V, high_V)
 
     return statistic
 

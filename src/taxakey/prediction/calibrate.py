@@ -19,7 +19,7 @@ from taxakey.calibration import Calibration, Decisions, Method
 from taxakey.calibration.decisions import FILE
 from taxakey.calibration.likeness import learn_likeness
 from taxakey.calibration.validation import DecisionOptions, learn_from_validation
-from taxakey.dataset.reader import Dataset, Part
+from taxakey.dataset.reader import Dataset, Part, require_pictures
 from taxakey.dataset.vectors import Vectors
 from taxakey.embeddings import features
 from taxakey.errors import BadInput
@@ -82,11 +82,7 @@ def _renew_card(model: Model, calibration: Calibration) -> None:
 
 def raw_scores(model: Model, rows: Part, embeddings_folder: Path | str | None, device: str) -> NDArray[np.float32]:
     """Raw scores [I, C] of a part's pictures, from stored vectors of the model's own backbone where they are given."""
-    if not len(rows):
-        raise BadInput(
-            f"{rows.folder}: its part {rows.name!r} has no pictures. Of few observations a species, larger shares give it some: "
-            "taxakey split RECORDS PARTS --train 0.5 --validation 0.25 --test 0.25, then build and train on those"
-        )
+    require_pictures(rows)
     told_IM = None if model.metadata is None else model.metadata.encode(rows.table)
     if embeddings_folder is None:
         preprocess = model.preprocess

@@ -20,7 +20,7 @@ from taxakey.calibration import mean_by_observation
 from taxakey.calibration.told_shares import ESTIMATE
 from taxakey.dataset.crops import CropOptions
 from taxakey.dataset.partial import PARTIAL
-from taxakey.dataset.reader import Dataset, Part
+from taxakey.dataset.reader import Dataset, Part, require_pictures
 from taxakey.errors import BadInput, MissingArtifact
 from taxakey.metadata.encoder import FILE as METADATA_FILE
 from taxakey.prediction.bundle import Bundle, is_bundle
@@ -154,8 +154,7 @@ class Asked:
 def filled(dataset: Dataset, part: str) -> Part:
     """A part of the dataset; BadInput where it has no pictures."""
     rows = dataset.part(part)
-    if not len(rows):
-        raise BadInput(f"{dataset.folder}: its part {part!r} has no pictures")
+    require_pictures(rows)
     return rows
 
 
