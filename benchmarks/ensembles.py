@@ -34,8 +34,7 @@ from taxakey import artifacts
 from taxakey.evaluation.ensembles import judge
 from taxakey.prediction.ensemble import fit, require_fair
 from taxakey.prediction.members import Member, open_pool
-from taxakey.prediction.predict import write_full
-from taxakey.predictions import Predictions, Truth
+from taxakey.predictions import Predictions, Truth, write_full
 from taxakey.progress import track
 from taxakey.taxonomy import Taxonomy
 

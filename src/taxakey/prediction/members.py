@@ -14,12 +14,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from taxakey.artifacts import Manifest, hash_of, kind_of, read_manifest
 from taxakey.errors import BadInput
-from taxakey.predictions import Level, Predictions, Truth
+from taxakey.predictions import Level, Predictions, Truth, read_full
 from taxakey.progress import track
 from taxakey.taxonomy import Taxonomy, same_classes
 
@@ -86,11 +85,9 @@ class Member:
         if self._full is None:
             position = {name: row for row, name in enumerate(self.ids)}
             return _spread(Predictions.read(self._file), len(self.taxonomy))[[position[name] for name in ids]]
-        parts = [pq.read_table(file) for file in sorted(self._full.glob("*.parquet"))]
-        position = {name: row for row, name in enumerate(name for part in parts for name in part["observation_id"].to_pylist())}
-        lists = [part["log_probability"].combine_chunks() for part in parts]
-        log_p_OK = np.concatenate([array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1) for array in lists])
-        return log_p_OK[[position[name] for name in ids]]
+        names, log_p = zip(*read_full(self._full), strict=True)
+        position = {name: row for row, name in enumerate(name for part in names for name in part)}
+        return np.concatenate(log_p)[[position[name] for name in ids]]
 
 
 def _name(folder: Path, manifest: Manifest) -> str:
