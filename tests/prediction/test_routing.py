@@ -148,7 +148,7 @@ def test_routing_by_hand(pools: dict[str, Pool]) -> None:
     pool = pools["test"]
     weights_NM = sparse(np.random.default_rng(0).random((600, 3)), 2)
     found = route(pool, weights_NM, COSTS, extra=0.5)
-    (portion,) = pool.portions()
+    (portion,) = pool.each(lambda portion: portion)
     mixed = np.array([sum(weights_NM[n, m] * portion.p_MBC[m, n] for m in range(3)) for n in range(600)])
     np.testing.assert_array_equal(found.answers.first_O, mixed.argmax(axis=1))
     np.testing.assert_allclose(found.answers.true_p_O, mixed[np.arange(600), pool.true_O], rtol=1e-4)

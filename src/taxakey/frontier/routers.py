@@ -87,7 +87,7 @@ class Features:
     def of(self, pool: Pool, members: Sequence[Member]) -> NDArray[np.float32]:
         """[N, F]; of several pictures of an observation the mean."""
         if self.vectors is None:
-            return np.concatenate([answer_features(portion.p_MBC[self.expert or 0]) for portion in pool.portions()])
+            return np.concatenate(pool.each(lambda portion: answer_features(portion.p_MBC[self.expert or 0])))
         recipe = members[0].manifest.recipe
         part = Dataset.open(recipe["dataset"]).part(recipe["part"])
         vectors_ID = Vectors(self.vectors).part(part.name, part.image_ids)

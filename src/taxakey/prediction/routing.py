@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxakey.errors import BadInput
-from taxakey.prediction.ensemble import Answered
-from taxakey.prediction.members import Pool
-from taxakey.predictions import rank_of
+from taxakey.prediction.ensemble import Answered, joined, told
+from taxakey.prediction.members import Pool, Portion
 
 Floats = NDArray[np.floating]
 
@@ -40,14 +39,11 @@ def route(pool: Pool, weights_NM: Floats, costs_M: Floats, extra: float = 0.0) -
     weights_NM = np.asarray(weights_NM, dtype=np.float32)
     if weights_NM.shape != (len(pool), len(pool.names)):
         raise BadInput(f"weights of the shape {weights_NM.shape} for {len(pool)} rows and {len(pool.names)} experts")
-    parts = []
-    for portion in pool.portions():
-        mixed_BC = np.einsum("bm,mbc->bc", weights_NM[portion.rows], portion.p_MBC)
-        rank_B, true_p_B = rank_of(mixed_BC, portion.true_B)
-        first_B = mixed_BC.argmax(axis=1)
-        parts.append((true_p_B, rank_B, first_B, mixed_BC[np.arange(len(first_B)), first_B]))
-    run_NM = weights_NM > 0
-    answers = Answered(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+    def said(portion: Portion) -> tuple[NDArray, ...]:
+        return told(np.einsum("bm,mbc->bc", weights_NM[portion.rows], portion.p_MBC), portion.true_B)
+
+    answers, run_NM = joined(pool.each(said)), weights_NM > 0
     return Routed(answers, weights_NM.mean(axis=0, dtype=np.float64), float((run_NM @ costs_M).mean() + extra))
 
 
@@ -102,13 +98,16 @@ class Cascade:
 
 def true_probabilities(pool: Pool) -> Floats:
     """What each expert gives the truth [M, N]; rows of unknown species have that of class 0 and must be left out."""
-    parts = [portion.p_MBC[:, np.arange(len(portion.rows)), np.maximum(portion.true_B, 0)] for portion in pool.portions()]
-    return np.concatenate(parts, axis=1)
+
+    def true(portion: Portion) -> Floats:
+        return portion.p_MBC[:, np.arange(len(portion.rows)), np.maximum(portion.true_B, 0)]
+
+    return np.concatenate(pool.each(true), axis=1)
 
 
 def first_probabilities(pool: Pool, expert: int) -> Floats:
     """Probability [N] of one expert's first answer."""
-    return np.concatenate([portion.p_MBC[expert].max(axis=1) for portion in pool.portions()])
+    return np.concatenate(pool.each(lambda portion: portion.p_MBC[expert].max(axis=1)))
 
 
 def fit_cascade(pool: Pool, costs_M: Floats, budget: float, *, steps: int = 100) -> Cascade:
