@@ -133,7 +133,15 @@ def _counted_at_export(bundle: Bundle, what: str) -> int:
 # ---- speed ----
 
 
-def _speeds(namers: Mapping[str, Namer | None], predictions: Path, pictures: int, rounds: int) -> dict[str, float | None]:
+def speeds_of(folders: Mapping[str, Path], *, pictures: int = PICTURES, rounds: int = ROUNDS) -> dict[str, float]:
+    """Pictures a second of what gave each predictions artifact, as in `measure`. Raises BadInput where a model isn't there."""
+    namers = {name: _namer(folder) for name, folder in folders.items()}
+    if gone := [folders[name] for name, namer in namers.items() if namer is None]:
+        raise BadInput(f"{gone[0]}: its model isn't where it was, so it can't be timed; predict again")
+    return _speeds(namers, next(iter(folders.values())), pictures, rounds)
+
+
+def _speeds(namers: Mapping[str, Namer | None], predictions: Path, pictures: int, rounds: int) -> dict[str, float]:
     """Pictures a second, median over the rounds."""
     recipe = read_manifest(predictions, "predictions").recipe
     if not recipe.get("dataset") or not Path(recipe["dataset"]).is_dir():
