@@ -16,9 +16,11 @@ from taxakey.cli.ensemble import ensemble
 from taxakey.errors import BadInput
 from taxakey.evaluation import evaluate
 from taxakey.evaluation.ensembles import judge
-from taxakey.prediction.ensemble import EnsembleOptions, answered, fit, given_the_rank_above, require_fair, single
+from taxakey.prediction.ensemble import EnsembleOptions, answered, fit, given_the_rank_above, require_fair, single, write_ensemble
+from taxakey.prediction.ensemble_file import ensemble_at
 from taxakey.prediction.member_weights import by_likelihood
 from taxakey.prediction.members import Member, open_pool
+from taxakey.prediction.namer import Namer
 from taxakey.predictions import Predictions, Truth
 from taxakey.taxonomy import Taxonomy
 
@@ -192,6 +194,28 @@ def test_weights_of_logits_hardly_need_the_unlikely_classes(
     monkeypatch.setattr("taxakey.prediction.ensemble._CLASSES_FOR_LOGITS", 9)  # of twelve
     of_some_M = fit(pool, options).rules["logits fitted"].weights
     assert 0 < np.abs(of_all_M - of_some_M).max() < 0.05
+
+
+def test_an_ensemble_with_answers_to_crops_says_so_and_names_no_new_pictures(
+    members: dict[str, list[Member]], tmp_path: Path
+) -> None:
+    """Weights fitted for the mean of five crops aren't those of the whole picture."""
+    judged = members["test"]
+    cropped = replace(
+        judged[1], manifest=replace(judged[1].manifest, recipe={**judged[1].manifest.recipe, "crops": {"count": 5}})
+    )
+    fitted = fit(open_pool(members["validation"]), EnsembleOptions(rules=("mean", "geometric")))
+    for name, of in (("plain", judged), ("crops", [judged[0], cropped, judged[2]])):
+        write_ensemble(fitted, of, tmp_path / name, EnsembleOptions(rules=("mean", "geometric")))
+        content = artifacts.read_json(tmp_path / name / "ensemble.json")
+        artifacts.write_json(tmp_path / name / "ensemble.json", {**content, "models": [str(tmp_path)] * 3})
+    plain, crops = ensemble_at(tmp_path / "plain"), ensemble_at(tmp_path / "crops")
+    assert plain is not None
+    assert crops is not None
+    plain.require_whole_pictures()
+    assert crops.of_crops == (fitted.members[1],)
+    with pytest.raises(BadInput, match="answered several crops of each picture"):
+        Namer.open(tmp_path / "crops", None)
 
 
 def test_from_the_command_line(members: dict[str, list[Member]], tmp_path: Path) -> None:

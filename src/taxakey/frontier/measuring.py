@@ -70,14 +70,15 @@ def _figures(folder: Path, resamples: int, seed: int) -> dict:
 
 
 def _namer(predictions: Path) -> Namer | None:
-    """What gave the predictions; None where one of its models no longer lies where it lay, so that nothing can be counted."""
+    """What gave the predictions; None where nothing can be counted: a model no longer lies where it lay, or a member of an
+    ensemble answered crops."""
     recipe = read_manifest(predictions, "predictions").recipe
     try:
         ensemble = ensemble_at(predictions)
     except MissingArtifact:
         return None
     folders = [Path(model) for model in recipe.get("members") or [recipe["model"]]] if ensemble is None else ensemble.models
-    if not all(folder.is_dir() for folder in folders):
+    if not all(folder.is_dir() for folder in folders) or (ensemble is not None and ensemble.of_crops):
         return None
     crops = CropOptions(**recipe["crops"]) if recipe.get("crops") else None
     return Namer(tuple(open_model(folder) for folder in folders), ensemble, crops=crops)

@@ -44,7 +44,11 @@ def to_markdown(points: Sequence[Point], observations: int, command: str, limits
 
 def _without_costs(points: Sequence[Point]) -> list[str]:
     lost = [escape(point.name) for point in points if all(value is None for value in point.costs.values())]
-    return [f"* no costs of {', '.join(lost)}: a model of it isn't where it was when it answered"] if lost else []
+    return (
+        [f"* no costs of {', '.join(lost)}: a model of it isn't where it was when it answered, or it mixes answers to crops"]
+        if lost
+        else []
+    )
 
 
 def _answer(points: Sequence[Point], limits: Limits, figure: str) -> str:

@@ -308,7 +308,8 @@ def write_ensemble(fitted: Fitted, members: Sequence[Member], out: Path | str, o
     notes += [f"{name} doesn't know {number:,} of the ensemble's classes" for name, number in pool.missing.items()]
     notes += _incomplete(members)
     models = [member.manifest.recipe.get("model") for member in members]
-    write_ensemble_file(out, rule, fitted.members, models, taxonomy)
+    crops = [name for name, member in zip(fitted.members, members, strict=True) if member.manifest.recipe.get("crops")]
+    write_ensemble_file(out, rule, fitted.members, models, taxonomy, crops)
     return artifacts.finish(out, plan, counts=counts, taxonomy=taxonomy.fingerprint, notes=tuple(notes))
 
 
