@@ -37,8 +37,8 @@ class EnsembleFile:
         """Raise BadInput where weights were fitted for crops: on new pictures members see whole ones."""
         if self.of_crops:
             raise BadInput(
-                f"{self.path}: {self.of_crops[0]} answered several crops of each picture, and an ensemble names new ones from whole "
-                "pictures; run `taxakey ensemble` without it"
+                f"{self.path}: {self.of_crops[0]} answered several crops of each picture, and an ensemble names new ones from "
+                "whole pictures; run `taxakey ensemble` without it"
             )
 
     def rule(self, taxonomy: Taxonomy) -> Rule:
