@@ -34,8 +34,7 @@ from taxakey import artifacts
 from taxakey.evaluation.ensembles import judge
 from taxakey.prediction.ensemble import fit, require_fair
 from taxakey.prediction.members import Member, open_pool
-from taxakey.prediction.predict import write_full
-from taxakey.predictions import Predictions, Truth
+from taxakey.predictions import Predictions, Truth, write_full
 from taxakey.progress import track
 from taxakey.taxonomy import Taxonomy
 
@@ -107,14 +106,15 @@ def write_member(
 
 
 def timed(folder: Path, members: int) -> dict[str, Any]:
-    """Seconds of each step, of all, and the process's peak in MiB."""
+    """Seconds of each step and of all, by the clock and of processors, and the process's peak in MiB."""
     seconds: dict[str, float] = {}
+    processor_seconds: dict[str, float] = {}
 
     @contextmanager
     def step(name: str) -> Iterator[None]:
-        begun = time.perf_counter()
+        begun = time.perf_counter(), time.process_time()
         yield
-        seconds[name] = time.perf_counter() - begun
+        seconds[name], processor_seconds[name] = time.perf_counter() - begun[0], time.process_time() - begun[1]
 
     with step("all"):
         opened = {part: [Member.open(folder / f"{m:02d}-{part}") for m in range(members)] for part in PARTS}
@@ -129,11 +129,10 @@ def timed(folder: Path, members: int) -> dict[str, Any]:
             pool = open_pool(opened["test"])
         with step("judging"):
             found = judge(fitted, pool)
-    processor = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     chosen = next(row for row in found.judged if row.name == found.chosen)
     return {
-        "members": members, "seconds": seconds, "processor_seconds": processor, "peak_MiB": peak, "chosen": found.chosen,
+        "members": members, "seconds": seconds, "processor_seconds": processor_seconds, "peak_MiB": peak, "chosen": found.chosen,
         "top_1": chosen.figures["top_1"].value, "over_mean": chosen.over_mean["top_1"].value,
     }  # fmt: skip
 
@@ -144,9 +143,14 @@ def in_its_own_process(folder: Path, members: int) -> dict[str, Any]:
 
 
 def medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    steps = {name: median(found["seconds"][name] for found in rounds) for name in rounds[0]["seconds"]}
-    figures = {name: median(found[name] for found in rounds) for name in ("processor_seconds", "peak_MiB")}
-    return {**rounds[0], "seconds": steps, **figures, "all_seconds": [found["seconds"]["all"] for found in rounds]}
+    """Of each figure; and the seconds of all as they came."""
+
+    def steps(which: str) -> dict[str, float]:
+        return {name: median(found[which][name] for found in rounds) for name in rounds[0][which]}
+
+    of_steps = {which: steps(which) for which in ("seconds", "processor_seconds")}
+    peak = median(found["peak_MiB"] for found in rounds)
+    return {**rounds[0], **of_steps, "peak_MiB": peak, "all_seconds": [found["seconds"]["all"] for found in rounds]}
 
 
 def main() -> None:
@@ -166,15 +170,19 @@ def main() -> None:
     make(given.folder, size)
     rounds = [[in_its_own_process(given.folder, n) for n in (size.members, size.members - 1)] for _ in range(given.rounds)]
     whole, without = (medians([pair[number] for pair in rounds]) for number in (0, 1))
-    one_more = {name: whole["seconds"][name] - without["seconds"][name] for name in whole["seconds"]}
+    one_more = {
+        which: {name: whole[which][name] - without[which][name] for name in whole[which]}
+        for which in ("seconds", "processor_seconds")
+    }
     print(f"{size.members} members, {size.rows:,} rows a part, {size.classes:,} classes; {os.getloadavg()[0]:.1f} processes")
     for name, seconds in whole["seconds"].items():
-        print(f"{name:22} {seconds:6.1f} s, of one member {one_more[name]:5.2f} s")
-    print(f"processor {whole['processor_seconds']:.1f} s, peak {whole['peak_MiB']:,.0f} MiB; {whole['chosen']}")
+        processor = whole["processor_seconds"][name], one_more["processor_seconds"][name]
+        print(f"{name:22} {seconds:6.1f} s; of processors {processor[0]:6.1f} s, for one member more {processor[1]:5.2f} s")
+    print(f"peak {whole['peak_MiB']:,.0f} MiB; {whole['chosen']}")
     if given.out:
         facts = {"date": datetime.now(UTC).date().isoformat(), "machine": f"{platform.machine()}, {os.cpu_count()} cores",
                  "load_average": os.getloadavg()[0], "rows": size.rows, "classes": size.classes,
-                 "whole": whole, "one_member_less": without, "one_member_more_seconds": one_more}  # fmt: skip
+                 "whole": whole, "one_member_less": without, "one_member_more": one_more}  # fmt: skip
         given.out.write_text(json.dumps(facts, indent=1) + "\n")
 
 

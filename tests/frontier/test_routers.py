@@ -19,8 +19,12 @@ from taxakey.cli.router import router
 from taxakey.dataset.reader import Dataset
 from taxakey.embeddings import embed
 from taxakey.errors import BadInput
+from taxakey.frontier.measuring import multiply_adds
+from taxakey.frontier.routers import expert_costs
 from taxakey.metrics.bins import quantile_bin_of
 from taxakey.models.heads import LinearOptions
+from taxakey.prediction.members import Member
+from taxakey.prediction.opened import open_model
 from taxakey.prediction.predict import predict
 from taxakey.predictions import Predictions
 from taxakey.training.loop import train
@@ -78,6 +82,31 @@ def test_several_gates_beside_means_controls_and_cascades(experts: Path, tmp_pat
     page = done.output
     assert "## By rarity" in page
     assert "## Who did the work" in page
+
+
+def test_pictures_a_second_as_a_budget(experts: Path, tmp_path: Path) -> None:
+    """An easy one is kept to; an impossible one is refused."""
+    asked = (tmp_path, experts / "small", experts / "large", "--resamples", 20, "--pictures", 2)
+    done = invoke(*asked, "--at-least", 0.001)
+    assert done.exit_code == 0, done.output
+    rows = {row["name"]: row for row in read_json(tmp_path / "router.json")["rows"]}
+    small, large, both = (rows[name]["pictures_per_second"] for name in ("of/small", "of/large", "mean of all"))
+    assert 1 / both == pytest.approx(1 / small + 1 / large)  # another input size: nothing is shared
+    assert rows["cascade, at least 0.001 pictures/s"]["pictures_per_second"] >= both * (1 - 1e-9)
+    assert "pictures/s" in done.output
+    refused = invoke(*asked, "--at-least", 1e9)
+    assert "a budget of 1e-09 seconds a picture" in str(refused.exception)
+    assert "speeds above 0" in str(invoke(*asked, "--at-least", 0).exception)
+
+
+def test_experts_on_one_backbone_are_counted_with_it_once(experts: Path) -> None:
+    small, large = (Member.open(experts / name / "predictions-test") for name in ("small", "large"))
+    costs = expert_costs([small, large, small])
+    alone_M = costs.alone_M
+    assert alone_M[0] == alone_M[2] < alone_M[1]
+    every = costs.of(np.ones((1, 3), dtype=bool))[0]
+    assert every - alone_M[0] - alone_M[1] == 512 * 8  # the third head: 512 features, 8 species
+    assert alone_M[0] == multiply_adds(open_model(experts / "small" / "run"))
 
 
 def test_figures_by_rarity_are_means_over_the_species_of_a_third(experts: Path, sheets_dataset: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from scipy.special import softmax
 
 from taxakey.calibration.scaling import Nest
 from taxakey.errors import BadInput
-from taxakey.prediction.combining import Rule, geometric, logarithms
+from taxakey.prediction.combining import Rule, geometric
 from taxakey.prediction.member_weights import by_accuracy, by_class, by_likelihood, greedily, of_logits
+from taxakey.prediction.members import logarithms
 from taxakey.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.from_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from taxakey.cli.ensemble import ensemble
 from taxakey.errors import BadInput
 from taxakey.evaluation import evaluate
 from taxakey.evaluation.ensembles import judge
-from taxakey.prediction.ensemble import EnsembleOptions, answered, fit, require_fair, single
+from taxakey.prediction.ensemble import EnsembleOptions, answered, fit, given_the_rank_above, require_fair, single, write_ensemble
+from taxakey.prediction.ensemble_file import ensemble_at
 from taxakey.prediction.member_weights import by_likelihood
 from taxakey.prediction.members import Member, open_pool
+from taxakey.prediction.namer import Namer
 from taxakey.predictions import Predictions, Truth
 from taxakey.taxonomy import Taxonomy
 
@@ -75,7 +78,7 @@ def test_rows_are_brought_into_one_order(members: dict[str, list[Member]]) -> No
     true_O, z_OC = world(1500, 2)
     place = [int(name.removeprefix("test")) for name in pool.ids]
     np.testing.assert_array_equal(pool.true_O, true_O[place])
-    (portion,) = pool.portions()
+    (portion,) = pool.each(lambda portion: portion)
     for seed, noise in enumerate((1.5, 1.7, 6.0)):
         noisy = z_OC + noise * np.random.default_rng([seed, 1500]).standard_normal(z_OC.shape)
         np.testing.assert_allclose(portion.p_MBC[seed], softmax(noisy, axis=1)[place], atol=1e-5)
@@ -110,11 +113,11 @@ def test_a_member_without_some_classes(tmp_path: Path) -> None:
     )
     assert pool.missing == {"b": 1}
     assert len(pool.taxonomy) == C
-    (portion,) = pool.portions()
+    (portion,) = pool.each(lambda portion: portion)
     np.testing.assert_allclose(portion.p_MBC.sum(axis=2), 1, rtol=1e-5)
     np.testing.assert_allclose(portion.p_MBC[1, :, 0], portion.p_MBC[0, :, 0], rtol=1e-4)  # the other's opinion
     alone = open_pool([Member.open(tmp_path / "b")])
-    (own,) = alone.portions(np.array([alone.ids.index(name) for name in pool.ids]))
+    (own,) = alone.each(lambda portion: portion, np.array([alone.ids.index(name) for name in pool.ids]))
     np.testing.assert_allclose(portion.p_MBC[1, :, 1:], own.p_MBC[0] * (1 - portion.p_MBC[0, :, :1]), rtol=1e-4)
 
 
@@ -130,7 +133,7 @@ def test_a_class_of_another_name_and_the_same_id_is_one_class(tmp_path: Path) ->
 
 def test_few_stored_answers_are_spread(tmp_path: Path) -> None:
     pool = open_pool([Member.open(member(tmp_path / "a", "test", 1, 0, k=3))])
-    (portion,) = pool.portions()
+    (portion,) = pool.each(lambda portion: portion)
     np.testing.assert_allclose(portion.p_MBC.sum(axis=2), 1, rtol=1e-4)
     assert (np.unique(portion.p_MBC[0, 0].round(7)).size) == 4  # three of its own and one that the others share
 
@@ -151,6 +154,68 @@ def test_other_rows_are_refused(members: dict[str, list[Member]], tmp_path: Path
     fewer = Member.open(member(tmp_path / "f", "test", 1, 0, rows=200))
     with pytest.raises(BadInput, match="200 are the same: predict the same part"):
         open_pool([members["test"][0], fewer])
+
+
+def test_half_precision_is_looked_up_and_threads_keep_the_order(
+    members: dict[str, list[Member]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full scores in float16, in portions of five rows, against the plain arithmetic; other rows than the first ones too."""
+    pool = open_pool(members["test"])
+    halves = replace(pool, log_p=tuple(log_p.astype(np.float16) for log_p in pool.log_p))
+    monkeypatch.setattr("taxakey.prediction.members._NUMBERS_AT_ONCE", 5 * 3 * C)
+    rows = np.random.default_rng(0).permutation(1500)[:203]
+    found = halves.each(lambda portion: (portion.p_MBC, portion.log_p_MBC, portion.rows), rows)
+    assert len(found) == 41
+    p_MNC, log_p_MNC = (np.concatenate([part[which] for part in found], axis=1) for which in (0, 1))
+    np.testing.assert_array_equal(np.concatenate([part[2] for part in found]), rows)
+    expected_MNC = np.exp(np.stack(halves.log_p)[:, rows].astype(np.float64))
+    expected_MNC /= expected_MNC.sum(axis=2, keepdims=True)
+    np.testing.assert_allclose(p_MNC, expected_MNC, rtol=1e-5)
+    np.testing.assert_allclose(log_p_MNC, np.log(np.maximum(expected_MNC, 1e-8)), atol=2e-3)
+
+
+def test_the_rank_above_is_summed_over_all_its_classes(members: dict[str, list[Member]]) -> None:
+    pool = open_pool(members["test"])
+    (portion,) = pool.each(lambda portion: portion)
+    family_MO, genus_MO, species_MO = given_the_rank_above(pool)
+    same_genus_OC = np.array([name.split()[0] for name in NAMES]) == np.array([NAMES[c].split()[0] for c in pool.true_O])[:, None]
+    sums_MO = np.where(same_genus_OC, portion.p_MBC, 0).sum(axis=2)
+    np.testing.assert_allclose(family_MO, sums_MO, rtol=1e-5)  # each genus here is a family of its own
+    np.testing.assert_allclose(genus_MO, 1, rtol=1e-5)
+    np.testing.assert_allclose(species_MO, portion.p_MBC[:, np.arange(1500), pool.true_O] / sums_MO, rtol=1e-5)
+
+
+def test_weights_of_logits_hardly_need_the_unlikely_classes(
+    members: dict[str, list[Member]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = open_pool(members["validation"])
+    options = EnsembleOptions(rules=("logits fitted",))
+    of_all_M = fit(pool, options).rules["logits fitted"].weights
+    monkeypatch.setattr("taxakey.prediction.ensemble._CLASSES_FOR_LOGITS", 9)  # of twelve
+    of_some_M = fit(pool, options).rules["logits fitted"].weights
+    assert 0 < np.abs(of_all_M - of_some_M).max() < 0.05
+
+
+def test_an_ensemble_with_answers_to_crops_says_so_and_names_no_new_pictures(
+    members: dict[str, list[Member]], tmp_path: Path
+) -> None:
+    """Weights fitted for the mean of five crops aren't those of the whole picture."""
+    judged = members["test"]
+    cropped = replace(
+        judged[1], manifest=replace(judged[1].manifest, recipe={**judged[1].manifest.recipe, "crops": {"count": 5}})
+    )
+    fitted = fit(open_pool(members["validation"]), EnsembleOptions(rules=("mean", "geometric")))
+    for name, of in (("plain", judged), ("crops", [judged[0], cropped, judged[2]])):
+        write_ensemble(fitted, of, tmp_path / name, EnsembleOptions(rules=("mean", "geometric")))
+        content = artifacts.read_json(tmp_path / name / "ensemble.json")
+        artifacts.write_json(tmp_path / name / "ensemble.json", {**content, "models": [str(tmp_path)] * 3})
+    plain, crops = ensemble_at(tmp_path / "plain"), ensemble_at(tmp_path / "crops")
+    assert plain is not None
+    assert crops is not None
+    plain.require_whole_pictures()
+    assert crops.of_crops == (fitted.members[1],)
+    with pytest.raises(BadInput, match="answered several crops of each picture"):
+        Namer.open(tmp_path / "crops", None)
 
 
 def test_from_the_command_line(members: dict[str, list[Member]], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from taxakey.errors import BadInput
 from taxakey.prediction.gates import GateOptions, answer_features, fit_gate
 from taxakey.prediction.members import Member, Pool, open_pool
 from taxakey.prediction.routing import (
+    Costs,
     first_probabilities,
     fit_cascade,
     hashed,
@@ -141,18 +142,19 @@ def pools(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pool]:
     }  # fmt: skip
 
 
-COSTS = np.array([1.0, 5.0, 2.0])
+COSTS_M = np.array([1.0, 5.0, 2.0])
+COSTS = Costs.apart(COSTS_M)
 
 
 def test_routing_by_hand(pools: dict[str, Pool]) -> None:
     pool = pools["test"]
     weights_NM = sparse(np.random.default_rng(0).random((600, 3)), 2)
     found = route(pool, weights_NM, COSTS, extra=0.5)
-    (portion,) = pool.portions()
+    (portion,) = pool.each(lambda portion: portion)
     mixed = np.array([sum(weights_NM[n, m] * portion.p_MBC[m, n] for m in range(3)) for n in range(600)])
     np.testing.assert_array_equal(found.answers.first_O, mixed.argmax(axis=1))
     np.testing.assert_allclose(found.answers.true_p_O, mixed[np.arange(600), pool.true_O], rtol=1e-4)
-    assert found.cost == pytest.approx(np.mean([COSTS[weights_NM[n] > 0].sum() for n in range(600)]) + 0.5)
+    assert found.cost == pytest.approx(np.mean([COSTS_M[weights_NM[n] > 0].sum() for n in range(600)]) + 0.5)
     np.testing.assert_allclose(found.shares_M, weights_NM.mean(axis=0), rtol=1e-5)
 
 
@@ -177,7 +179,7 @@ def test_a_cascade_keeps_to_its_budget_and_pays(pools: dict[str, Pool], budget: 
     for part, pool in pools.items():
         weights_NM = cascade.weights(first_probabilities(pool, cascade.first), 3)
         of[part] = route(pool, weights_NM, COSTS)
-    assert COSTS[cascade.first] <= budget
+    assert COSTS_M[cascade.first] <= budget
     assert of["validation"].cost <= budget * (1 + 1e-9)
     known = pools["test"].true_O >= 0
     alone = route(pools["test"], np.tile(np.eye(3)[0], (600, 1)), COSTS).answers.nll(known)
@@ -188,13 +190,31 @@ def test_a_cascade_keeps_to_its_budget_and_pays(pools: dict[str, Pool], budget: 
 
 
 def test_of_two_equally_cheap_experts_the_better_one_is_asked_first(pools: dict[str, Pool]) -> None:
-    cascade = fit_cascade(pools["validation"], np.array([1.0, 4.0, 1.0]), 1.5)  # small, large, other: the last is less noisy
+    cascade = fit_cascade(
+        pools["validation"], Costs.apart(np.array([1.0, 4.0, 1.0])), 1.5
+    )  # small, large, other: the last is less noisy
     assert cascade.first == 2
     assert cascade.threshold > 0
 
 
+def test_a_backbone_that_several_share_is_paid_for_once(pools: dict[str, Pool]) -> None:
+    """Two heads of 1 and 5 on a backbone of 10, and a third expert of 4000 by itself."""
+    costs = Costs(np.array([1.0, 5.0, 0.0]), np.array([10.0, 0.0, 4000.0]), np.array([0, 0, 2]))
+    np.testing.assert_array_equal(costs.alone_M, [11, 15, 4000])
+    run_NM = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 0, 1], [0, 0, 0]], dtype=bool)
+    np.testing.assert_array_equal(costs.of(run_NM), [11, 16, 4016, 4000, 0])
+    looked_at = route(pools["test"], np.tile([0.0, 1.0, 0.0], (600, 1)), costs, 0.5, always=0)
+    assert looked_at.cost == pytest.approx(16.5)  # the head of the expert that the gate looks at, and the other's
+    assert looked_at.run_NM[:, 0].all()
+    cascade = fit_cascade(pools["validation"], costs, 14.0)  # charged in full, the second might be asked of a fifth
+    assert (cascade.first, cascade.second) == (0, 1)
+    weights_NM = cascade.weights(first_probabilities(pools["validation"], 0), 3)
+    assert 0.4 < (weights_NM[:, 1] > 0).mean() < 0.6
+    assert route(pools["validation"], weights_NM, costs).cost <= 14
+
+
 def test_a_budget_below_the_cheapest_is_refused(pools: dict[str, Pool]) -> None:
-    with pytest.raises(BadInput, match="the cheapest expert alone costs 1"):
+    with pytest.raises(BadInput, match=r"0\.5 multiply-adds a picture, where the cheapest expert alone costs 1; allow more"):
         fit_cascade(pools["validation"], COSTS, 0.5)
 
 

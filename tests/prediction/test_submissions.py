@@ -131,7 +131,7 @@ def test_ten_real_submissions_are_read_aligned_and_mixed(submissions: list[Path]
         rows = list(csv.reader(file))
     first = {row[0]: rows[0][1 + int(np.argmax([float(p) for p in row[1:]]))] for row in rows[1:]}
     pool = open_pool([Member.open(member) for member in members])
-    (portion,) = pool.portions()
+    (portion,) = pool.each(lambda portion: portion)
     named = [pool.taxonomy.names[c].replace("×", "x").replace(" ", "_") for c in portion.p_MBC[0].argmax(axis=1)]
     assert dict(zip(pool.ids, map(str.casefold, named), strict=True)) == {
         id_: name.casefold().removesuffix("_sub") for id_, name in first.items()

@@ -32,7 +32,7 @@ from taxakey.models.backbones import Network
 from taxakey.models.heads import LinearHead, LinearOptions
 from taxakey.models.trees import TreeOptions
 from taxakey.prediction.predict import predict
-from taxakey.predictions import Predictions
+from taxakey.predictions import Predictions, write_full
 from taxakey.taxonomy import Taxonomy
 from taxakey.training.batches import Batch
 from taxakey.training.loop import train
@@ -235,13 +235,8 @@ def test_classes_are_found_by_name_and_foreign_ones_left_out(tmp_path: Path) -> 
 def test_the_full_scores_are_read_where_the_table_of_answers_is_too_short(tmp_path: Path) -> None:
     taxonomy, p_OC = names(*"ABCDE"), np.array([[0.4, 0.3, 0.15, 0.1, 0.05]] * 4)
     folder = written(tmp_path / "said", p_OC, taxonomy, ["a", "b", "c", "d"], k=2)
-    full = np.log([[0.05, 0.1, 0.15, 0.3, 0.4], [0.2] * 5, [0.3, 0.3, 0.2, 0.1, 0.1]]).astype(np.float16)
-    import pyarrow as pa
-
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(full.reshape(-1)), 5)
-    artifacts.write_parquet(
-        folder / "full" / "00000.parquet", pa.table({"observation_id": ["o", "p", "q"], "log_probability": lists})
-    )
+    full_OC = np.array([[0.05, 0.1, 0.15, 0.3, 0.4], [0.2] * 5, [0.3, 0.3, 0.2, 0.1, 0.1]])
+    write_full(folder / "full" / "00000.parquet", ["o", "p", "q"], full_OC)
     part: Any = Pictures([0, 1, 2, 3])
     few, _ = opened(folder).teach(CrossEntropy(), DistilOptions(top=2), taxonomy, part)
     assert few.classes_Nk.table_N.tolist() == [[0, 1]] * 4

@@ -70,14 +70,15 @@ def _figures(folder: Path, resamples: int, seed: int) -> dict:
 
 
 def _namer(predictions: Path) -> Namer | None:
-    """What gave the predictions; None where one of its models no longer lies where it lay, so that nothing can be counted."""
+    """What gave the predictions; None where nothing can be counted: a model no longer lies where it lay, or a member of an
+    ensemble answered crops."""
     recipe = read_manifest(predictions, "predictions").recipe
     try:
         ensemble = ensemble_at(predictions)
     except MissingArtifact:
         return None
     folders = [Path(model) for model in recipe.get("members") or [recipe["model"]]] if ensemble is None else ensemble.models
-    if not all(folder.is_dir() for folder in folders):
+    if not all(folder.is_dir() for folder in folders) or (ensemble is not None and ensemble.of_crops):
         return None
     crops = CropOptions(**recipe["crops"]) if recipe.get("crops") else None
     return Namer(tuple(open_model(folder) for folder in folders), ensemble, crops=crops)
@@ -133,7 +134,15 @@ def _counted_at_export(bundle: Bundle, what: str) -> int:
 # ---- speed ----
 
 
-def _speeds(namers: Mapping[str, Namer | None], predictions: Path, pictures: int, rounds: int) -> dict[str, float | None]:
+def speeds_of(folders: Mapping[str, Path], *, pictures: int = PICTURES, rounds: int = ROUNDS) -> dict[str, float]:
+    """Pictures a second of what gave each predictions artifact, as in `measure`. Raises BadInput where a model isn't there."""
+    namers = {name: _namer(folder) for name, folder in folders.items()}
+    if gone := [folders[name] for name, namer in namers.items() if namer is None]:
+        raise BadInput(f"{gone[0]}: its model isn't where it was, so it can't be timed; predict again")
+    return _speeds(namers, next(iter(folders.values())), pictures, rounds)
+
+
+def _speeds(namers: Mapping[str, Namer | None], predictions: Path, pictures: int, rounds: int) -> dict[str, float]:
     """Pictures a second, median over the rounds."""
     recipe = read_manifest(predictions, "predictions").recipe
     if not recipe.get("dataset") or not Path(recipe["dataset"]).is_dir():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from taxakey.artifacts import write_json, write_text
 from taxakey.frontier.points import COSTS, FIGURES, Limits, Point, as_json, best, non_dominated
@@ -44,7 +45,11 @@ def to_markdown(points: Sequence[Point], observations: int, command: str, limits
 
 def _without_costs(points: Sequence[Point]) -> list[str]:
     lost = [escape(point.name) for point in points if all(value is None for value in point.costs.values())]
-    return [f"* no costs of {', '.join(lost)}: a model of it isn't where it was when it answered"] if lost else []
+    return (
+        [f"* no costs of {', '.join(lost)}: a model of it isn't where it was when it answered, or it mixes answers to crops"]
+        if lost
+        else []
+    )
 
 
 def _answer(points: Sequence[Point], limits: Limits, figure: str) -> str:
@@ -104,6 +109,9 @@ def _plot(points: Sequence[Point], figure: str, path: Path) -> None:
                     axes.annotate(point.name, (x, 100 * of.value), xytext=(4, 5), textcoords="offset points", fontsize=7)
             axes.plot([point.costs[cost] for point in front], [100 * point.figures[figure].value for point in front], color=BLUE)
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(EngFormatter())
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(COSTS[cost].title)
         panels[0].set_ylabel(f"{FIGURES[figure]}, %")
         drawn.savefig(path, dpi=140)

@@ -30,7 +30,8 @@ def to_markdown(found: RouterReport, command: str) -> str:
         "# One answer from several models: who is asked?",
         f"A gate looks at {'; another at '.join(map(_stopped, found.gates.items()))}. Gates and cascades' thresholds were fitted "
         f"on validation. Judged once on {found.observations:,} test observations; in per cent with "
-        "95 % bootstrap intervals. Cost: mean multiply-adds of a picture, beside the cheapest expert's.",
+        "95 % bootstrap intervals. Cost: mean multiply-adds of a picture, beside the cheapest expert's; a backbone that several "
+        f"experts share is counted once.{_speed_words(found)}",
         _table(found),
         "\n".join(f"* {name}: {escape(words)}" for name, words in found.cascades.items()),
         "![accuracy against cost, one point a row of the table](router.png)",
@@ -47,6 +48,15 @@ def to_markdown(found: RouterReport, command: str) -> str:
         said = f"nothing that the gate on {escape(', '.join(even))} learned held for held-out validation rows, so it stayed even."
         parts.insert(2, f"> **Note:** {said}")
     return "\n\n".join(parts) + "\n"
+
+
+def _speed_words(found: RouterReport) -> str:
+    if all(row.pictures_per_second is None for row in found.rows):
+        return ""
+    return (
+        " Pictures a second: of the experts that are run, on the machine that made this table, from each one's median seconds, "
+        "decoding included; the gates' own time is left out."
+    )
 
 
 def _stopped(gate: tuple[str, int]) -> str:
@@ -71,10 +81,12 @@ def _table(found: RouterReport) -> str:
             *(ranged(row.figures[name]) for name in FIGURES),
             f"{row.cost / 1e6:,.0f} M",
             f"{row.cost / cheapest:.2f}",
+            *([] if row.pictures_per_second is None else [f"{row.pictures_per_second:.1f}"]),
         ]
         for number, row in enumerate(found.rows, 1)
     ]
-    return table(["", *FIGURES.values(), "multiply-adds", "× the cheapest"], body)
+    timed = any(row.pictures_per_second is not None for row in found.rows)
+    return table(["", *FIGURES.values(), "multiply-adds", "× the cheapest", *(["pictures/s"] if timed else [])], body)
 
 
 def _differences(found: RouterReport) -> str:

@@ -20,15 +20,20 @@ from taxakey import artifacts
 from taxakey.calibration.scaling import Nest
 from taxakey.errors import BadInput
 from taxakey.metrics.accuracy import hits
-from taxakey.prediction.combining import Rule, logarithms
+from taxakey.prediction.combining import Rule
 from taxakey.prediction.ensemble_file import write_ensemble_file
 from taxakey.prediction.member_weights import PRIOR, by_accuracy, by_class, by_likelihood, greedily, of_logits
-from taxakey.prediction.members import Member, Pool, inputs_of, open_pool
+from taxakey.prediction.members import Member, Pool, Portion, inputs_of, open_pool
 from taxakey.predictions import Level, Predictions, Truth, rank_of
+from taxakey.progress import track
 
 RULES = ("mean", "geometric", "by accuracy", "by likelihood", "greedy", "logits fitted", "per class", "per rank")
 MEAN = "mean"
 _ROWS_FOR_LOGITS = 2000
+_CLASSES_FOR_LOGITS = 256
+"""Of a row, the likeliest by the plain geometric mean, and the true one. What all the others take hardly moves with the weights:
+26 members, 1,081 classes, 200 of them: the same likelihood of all to 5e-5, where equal weights are 0.5 away."""
+_ROWS_WRITTEN = 2000
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def fit(pool: Pool, options: EnsembleOptions = EnsembleOptions()) -> Fitted:
         rows = np.flatnonzero(fold_O == fold)
         for name, found in answered(pool, rules, rows).items():
             parts[name].append((rows, found))
-    crossed = {name: _joined(part) for name, part in parts.items()}
+    crossed = {name: _in_row_order(part) for name, part in parts.items()}
     rules = fit_rules(pool, members, given_RMO, np.flatnonzero(known_O), options)
     chosen = options.rule or min(crossed, key=lambda name: crossed[name].nll(known_O))
     best = max(members, key=lambda name: members[name].top_1(known_O))
@@ -180,43 +185,75 @@ def fit_rules(
 def _of_logits(pool: Pool, rows_N: NDArray[np.int64], options: EnsembleOptions) -> NDArray[np.float64]:
     if len(rows_N) > _ROWS_FOR_LOGITS:
         rows_N = np.sort(np.random.default_rng(options.seed).choice(rows_N, _ROWS_FOR_LOGITS, replace=False))
-    portions = list(pool.portions(rows_N))
-    log_p_MNC = np.concatenate([logarithms(portion.p_MBC) for portion in portions], axis=1)
-    return of_logits(log_p_MNC, pool.true_O[rows_N], prior=options.prior)
+    log_p, true = zip(*pool.each(_likeliest, rows_N), strict=True)
+    return of_logits(np.concatenate(log_p, axis=1), np.concatenate(true), prior=options.prior)
+
+
+def _likeliest(portion: Portion) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Logarithms [M, B, K] of the classes that count in a row, and where the true one stands among them [B]."""
+    sum_BC = portion.log_p_MBC.sum(axis=0)
+    sum_BC[np.arange(len(sum_BC)), portion.true_B] = np.inf
+    kept = min(_CLASSES_FOR_LOGITS, sum_BC.shape[1])
+    classes_BK = np.argpartition(-sum_BC, kept - 1, axis=1)[:, :kept]
+    log_p_MBK = np.stack([np.take_along_axis(log_p_BC, classes_BK, axis=1) for log_p_BC in portion.log_p_MBC])
+    return log_p_MBK, (classes_BK == portion.true_B[:, None]).argmax(axis=1)
 
 
 def given_the_rank_above(pool: Pool) -> NDArray[np.float32]:
     """p(family), p(genus | family) and p(species | genus) of the truth [R, M, O], by each member; unknown species: of class 0."""
     nest = Nest.of(pool.taxonomy)
-    genus_C = nest.genus_C
-    family_C = nest.family_G[genus_C]
-    found = []
-    for portion in pool.portions():
+    family_starts_F = nest.genus_starts_G[nest.family_starts_F]
+
+    def given(portion: Portion) -> NDArray[np.float32]:
         true_B = np.maximum(portion.true_B, 0)
         species_MB = portion.p_MBC[:, np.arange(len(true_B)), true_B]
         genus_MB, family_MB = (
-            np.einsum("mbc,bc->mb", portion.p_MBC, (of_C == of_C[true_B, None]).astype(np.float32))
-            for of_C in (genus_C, family_C)
+            _sums_beside(portion.p_MBC, true_B, nest.order_C, starts) for starts in (nest.genus_starts_G, family_starts_F)
         )
-        found.append([family_MB, genus_MB / np.maximum(family_MB, 1e-12), species_MB / np.maximum(genus_MB, 1e-12)])
-    return np.concatenate(found, axis=2)
+        return np.stack([family_MB, genus_MB / np.maximum(family_MB, 1e-12), species_MB / np.maximum(genus_MB, 1e-12)])
+
+    return np.concatenate(pool.each(given), axis=2)
+
+
+def _sums_beside(
+    p_MBC: NDArray[np.float32], true_B: NDArray[np.int64], order_C: NDArray[np.int64], starts_G: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Probability [M, B] of the group that the true class is in. Only that group's classes are looked at: X of them in all."""
+    sizes_G = np.diff(np.append(starts_G, len(order_C)))
+    group_B = (np.searchsorted(starts_G, np.argsort(order_C), side="right") - 1)[true_B]
+    begins_B = np.cumsum(sizes_G[group_B]) - sizes_G[group_B]
+    row_X = np.repeat(np.arange(len(true_B)), sizes_G[group_B])
+    class_X = order_C[np.arange(len(row_X)) + (starts_G[group_B] - begins_B)[row_X]]
+    return np.add.reduceat(p_MBC[:, row_X, class_X], begins_B, axis=1)
 
 
 def answered(pool: Pool, rules: Mapping[str, Rule], rows: NDArray[np.int64] | None = None) -> dict[str, Answered]:
     """What every rule says of the rows: one pass over the members' probabilities for all rules."""
-    found: dict[str, list[tuple[NDArray, ...]]] = {name: [] for name in rules}
-    logs = any(rule.formula == "geometric" for rule in rules.values())
-    for portion in pool.portions(rows):
-        log_p_MBC = logarithms(portion.p_MBC) if logs else None
-        for name, rule in rules.items():
-            mixed_BC = rule.mix(portion.p_MBC, log_p_MBC)
-            rank_B, true_p_B = rank_of(mixed_BC, portion.true_B)
-            first_B = mixed_BC.argmax(axis=1)
-            found[name].append((true_p_B, rank_B, first_B, mixed_BC[np.arange(len(first_B)), first_B]))
-    return {name: Answered(*(np.concatenate(values) for values in zip(*parts, strict=True))) for name, parts in found.items()}
+
+    def said(portion: Portion) -> list[tuple[NDArray, ...]]:
+        return [told(_mixed(rule, portion), portion.true_B) for rule in rules.values()]
+
+    of_rules = zip(*pool.each(said, rows), strict=True)
+    return {name: joined(parts) for name, parts in zip(rules, of_rules, strict=True)}
 
 
-def _joined(parts: Sequence[tuple[NDArray[np.int64], Answered]]) -> Answered:
+def _mixed(rule: Rule, portion: Portion) -> NDArray[np.float32]:
+    return rule.mix(portion.p_MBC, portion.log_p_MBC if rule.formula == "geometric" else None)
+
+
+def told(mixed_BC: NDArray[np.float32], true_B: NDArray[np.int64]) -> tuple[NDArray, ...]:
+    """The columns of `Answered` of some rows."""
+    rank_B, true_p_B = rank_of(mixed_BC, true_B)
+    first_B = mixed_BC.argmax(axis=1)
+    return true_p_B, rank_B, first_B, mixed_BC[np.arange(len(first_B)), first_B]
+
+
+def joined(parts: Iterable[tuple[NDArray, ...]]) -> Answered:
+    """The rows of several portions one after the other."""
+    return Answered(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def _in_row_order(parts: Sequence[tuple[NDArray[np.int64], Answered]]) -> Answered:
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
     columns = ("true_p_O", "true_rank_O", "first_O", "first_p_O")
     return Answered(*(np.concatenate([getattr(found, name) for _, found in parts])[order] for name in columns))
@@ -228,15 +265,16 @@ def _joined(parts: Sequence[tuple[NDArray[np.int64], Answered]]) -> Answered:
 def write_predictions(pool: Pool, rule: Rule, level: Level) -> Predictions:
     """The mixture's answers as a table of predictions, portion by portion."""
     parts = []
-    for portion in pool.portions(description=f"mixing {level}s"):
-        chosen = portion.rows
+    for begin in track(range(0, len(pool), _ROWS_WRITTEN), f"mixing {level}s"):
+        chosen = range(begin, min(begin + _ROWS_WRITTEN, len(pool)))
+        mixed_BC = np.concatenate(pool.each(lambda portion: _mixed(rule, portion), np.array(chosen)))
         parts.append(
             Predictions.from_probabilities(
-                rule.mix(portion.p_MBC).astype(np.float64),
+                mixed_BC.astype(np.float64),
                 pool.taxonomy,
                 observation_ids=[pool.observation_ids[row] for row in chosen],
                 image_ids=[pool.ids[row] for row in chosen] if level == "image" else None,
-                images=pool.images_O[chosen].tolist(),
+                images=pool.images_O[chosen.start : chosen.stop].tolist(),
                 truth=Truth(*([of[row] for row in chosen] for of in (pool.truth.species, pool.truth.genus, pool.truth.family))),
                 level=level,
             )
@@ -270,7 +308,8 @@ def write_ensemble(fitted: Fitted, members: Sequence[Member], out: Path | str, o
     notes += [f"{name} doesn't know {number:,} of the ensemble's classes" for name, number in pool.missing.items()]
     notes += _incomplete(members)
     models = [member.manifest.recipe.get("model") for member in members]
-    write_ensemble_file(out, rule, fitted.members, models, taxonomy)
+    crops = [name for name, member in zip(fitted.members, members, strict=True) if member.manifest.recipe.get("crops")]
+    write_ensemble_file(out, rule, fitted.members, models, taxonomy, crops)
     return artifacts.finish(out, plan, counts=counts, taxonomy=taxonomy.fingerprint, notes=tuple(notes))
 
 

@@ -21,13 +21,25 @@ _RANKS = ("family", "genus", "species")
 
 @dataclass(frozen=True)
 class EnsembleFile:
-    """`models`: the members' folders, in order; `formula` and `weights` as in `combining.Rule`, classes and ranks by name."""
+    """`models`: the members' folders, in order; `formula` and `weights` as in `combining.Rule`, classes and ranks by name.
+
+    `of_crops`: members that answered several crops of each picture.
+    """
 
     path: Path
     members: tuple[str, ...]
     models: tuple[Path, ...]
     formula: str
     weights: Any
+    of_crops: tuple[str, ...] = ()
+
+    def require_whole_pictures(self) -> None:
+        """Raise BadInput where weights were fitted for crops: on new pictures members see whole ones."""
+        if self.of_crops:
+            raise BadInput(
+                f"{self.path}: {self.of_crops[0]} answered several crops of each picture, and an ensemble names new ones from "
+                "whole pictures; run `taxakey ensemble` without it"
+            )
 
     def rule(self, taxonomy: Taxonomy) -> Rule:
         """The rule for the classes of a taxonomy. Raises BadInput for weights that don't fit."""
@@ -49,10 +61,16 @@ class EnsembleFile:
 
 
 def write_ensemble_file(
-    folder: Path, rule: Rule, members: Sequence[str], models: Sequence[str | None], taxonomy: Taxonomy
+    folder: Path,
+    rule: Rule,
+    members: Sequence[str],
+    models: Sequence[str | None],
+    taxonomy: Taxonomy,
+    of_crops: Sequence[str] = (),
 ) -> None:
     """Write the file; `models`: None where a member's model isn't known."""
-    write_json(folder / FILE, {"members": list(members), "models": list(models), **rule.to_json(members, taxonomy)})
+    who = {"members": list(members), "models": list(models), **({"of_crops": list(of_crops)} if of_crops else {})}
+    write_json(folder / FILE, {**who, **rule.to_json(members, taxonomy)})
 
 
 def ensemble_at(path: Path | str) -> EnsembleFile | None:
@@ -65,7 +83,8 @@ def ensemble_at(path: Path | str) -> EnsembleFile | None:
             content = read_json(folder / FILE)
             try:
                 members, models = tuple(map(str, content["members"])), tuple(Path(model or "-") for model in content["models"])
-                found = EnsembleFile(folder / FILE, members, models, content["formula"], content["weights"])
+                crops = tuple(map(str, content.get("of_crops", ())))
+                found = EnsembleFile(folder / FILE, members, models, content["formula"], content["weights"], crops)
             except (KeyError, TypeError) as error:
                 raise BadInput(f"{folder / FILE}: not an ensemble ({error!r}); run `taxakey ensemble` again") from None
             if lost := [name for name, model in zip(found.members, found.models, strict=True) if not model.is_dir()]:

@@ -70,6 +70,8 @@ class Namer:
                 f"{embeddings_folder}: stored vectors are of whole pictures; leave out either the crops or the embeddings"
             )
         recipe = ensemble_at(model_folder)
+        if recipe is not None:
+            recipe.require_whole_pictures()
         folders = members_of(model_folder) if recipe is None else recipe.models
         models = tuple(open_model(member, device) for member in folders)
         wanted, whose = (models[0].taxonomy, models[0].folder) if dataset is None else (dataset.taxonomy, dataset.folder)

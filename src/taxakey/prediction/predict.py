@@ -29,7 +29,7 @@ from taxakey.prediction.namer import Namer, PartNamer, folders_of
 from taxakey.prediction.opened import fold_of, weights_of
 from taxakey.prediction.out_of_fold import kept_from
 from taxakey.prediction.shifted import corrected_for
-from taxakey.predictions import Predictions, Truth
+from taxakey.predictions import Predictions, Truth, write_full
 from taxakey.progress import track
 from taxakey.taxonomy import Taxonomy
 
@@ -243,15 +243,6 @@ def _name_portion(asked: Asked, images: NDArray[np.int64], out: Path, number: in
 
 def _pick(truth: Truth, images: NDArray[np.int64]) -> Truth:
     return Truth(*([names[image] for image in images] for names in (truth.species, truth.genus, truth.family)))
-
-
-def write_full(path: Path, observations: list[str], probabilities_OC: NDArray[np.float64]) -> None:
-    # As logarithms: float16 holds no number below 6e-8, and among 80,000 classes most probabilities are smaller.
-    log_p = np.log(np.maximum(probabilities_OC, 1e-300)).astype(np.float16)
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(log_p.reshape(-1)), log_p.shape[1])
-    table = pa.table({"observation_id": observations, "log_probability": lists})
-    # Read three times as fast as with a dictionary of numbers, and a tenth smaller.
-    artifacts.write_parquet(path, table, streams=["log_probability.list.element"])
 
 
 def _portion_file(out: Path, level: str, number: int) -> Path:

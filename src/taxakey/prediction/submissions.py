@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from taxakey import artifacts
 from taxakey.errors import BadInput
-from taxakey.prediction.predict import write_full
-from taxakey.predictions import STORED_ANSWERS, Predictions
+from taxakey.predictions import STORED_ANSWERS, Predictions, write_full
 from taxakey.taxonomy import Taxonomy
 
 SUM_TOLERANCE = 1e-3

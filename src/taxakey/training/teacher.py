@@ -27,7 +27,7 @@ from taxakey.losses.decision import Loss
 from taxakey.losses.distillation import Distilled, DistilOptions
 from taxakey.losses.feature_matching import FeatureMatching, FeatureOptions
 from taxakey.losses.taxon_labels import no_label
-from taxakey.predictions import Predictions, top_k
+from taxakey.predictions import Predictions, read_full, top_k
 from taxakey.taxonomy import Taxonomy, same_classes
 from taxakey.training.recipe import Recipe
 from taxakey.training.unlabelled import Unlabelled, WithUnlabelled, vectors_of
@@ -197,8 +197,8 @@ class Teacher:
         wanted = len(self.taxonomy) if top is None else min(top, len(self.taxonomy))
         file = folder / "images.parquet"
         stored = pq.read_schema(file).field("species_index").type.list_size
-        full = sorted((folder / "full").glob("*.parquet"))
-        by_observation = stored < wanted and bool(full)
+        full = folder / "full"
+        by_observation = stored < wanted and full.is_dir()
         portions = _from_full(full, wanted) if by_observation else _from_table(file)
         return _joined([_of_student(portion, inverse_K, top) for portion in portions]), by_observation
 
@@ -219,14 +219,12 @@ def _from_table(file: Path) -> Iterator[_Answers]:
         yield _Answers(ids, portion.index("species"), portion.probability("species"), portion.values("tail"))
 
 
-def _from_full(files: Sequence[Path], k: int) -> Iterator[_Answers]:
-    for file in files:
-        table = pq.read_table(file)
-        lists = table["log_probability"].combine_chunks()
-        p_OK = np.exp(lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1).astype(np.float32))
+def _from_full(folder: Path, k: int) -> Iterator[_Answers]:
+    for ids, log_p_OK in read_full(folder):
+        p_OK = np.exp(log_p_OK.astype(np.float32))
         classes_Ok = top_k(p_OK, k)
         p_Ok = np.take_along_axis(p_OK, classes_Ok, axis=1)
-        yield _Answers(table["observation_id"].to_pylist(), classes_Ok, p_Ok, np.maximum(p_OK.sum(1) - p_Ok.sum(1), 0))
+        yield _Answers(ids, classes_Ok, p_Ok, np.maximum(p_OK.sum(1) - p_Ok.sum(1), 0))
 
 
 def _of_student(answers: _Answers, inverse_K: NDArray[np.int64], top: int | None) -> _Answers:
