@@ -8,7 +8,7 @@ import pytest
 from taxakey.errors import BadInput
 from taxakey.evaluation.ensembles import judged_figures
 from taxakey.metrics.accuracy import hits
-from taxakey.metrics.intervals import bootstrap, macro_mean_of, difference_of, ratio_of
+from taxakey.metrics.intervals import bootstrap, difference_of, macro_mean_of, ratio_of
 from taxakey.metrics.ranking import reciprocal_ranks
 from taxakey.prediction.ensemble import Answered
 

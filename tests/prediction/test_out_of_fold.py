@@ -132,4 +132,6 @@ def test_asked_about_what_they_learnt_from_folds_answer_as_they_do_out_of_fold(
     alone = int((kept_from(made / "folds", Dataset.open(sheets_dataset), Dataset.open(sheets_dataset).part("train")) < 0).sum())
     assert train.notes[0].endswith(f"; {alone} that all learnt from are answered by all" if alone else "kept from it")
     assert test.notes == ("The mean of 2 members' calibrated probabilities",)
-    require_fair([Member.open(tmp_path / "validation")], [Member.open(tmp_path / "test")])
+    members = [Member.open(tmp_path / part) for part in ("validation", "test")]
+    require_fair(members[:1], members[1:])
+    assert {member.name for member in members} == {"folds"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import typer
 def again(context: typer.Context) -> str:
     """The running command with every option said, defaults too, so that a later version with other defaults repeats it.
 
-    Folders and files by their names: whoever runs it again has them side by side, and no page tells of somebody's disk.
+    Folders and files by their names: whoever runs it again has them side by side, and no page tells of somebody's disk. Folders
+    that are part of a text (NAME=FOLDER, VALIDATION,TEST) as they were given, absolute ones by their last two names.
     """
     words = ["taxakey", str(context.info_name)]
     options: list[str] = []
@@ -30,4 +32,6 @@ def again(context: typer.Context) -> str:
 
 
 def _said(value: Any) -> str:
-    return value.resolve().name if isinstance(value, Path) else str(value)
+    if isinstance(value, Path):
+        return value.resolve().name
+    return re.sub(r"(?<![^=,])/[^=,]+", lambda path: "/".join(Path(path[0]).parts[-2:]), str(value))

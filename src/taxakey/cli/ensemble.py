@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def ensemble(
+    context: typer.Context,
     out: Annotated[Path, typer.Argument(help="Folder for the ensemble: its predictions, weights, table and plot.")],
     members: Annotated[
         list[str],
@@ -37,14 +38,15 @@ def ensemble(
     Example: taxakey ensemble out/ a/validation,a/test b/validation,b/test
     """
     from taxakey.artifacts import kind_of
+    from taxakey.cli.again import again
     from taxakey.evaluation.ensembles import judge
     from taxakey.prediction.ensemble import EnsembleOptions, fit, require_fair, write_ensemble
     from taxakey.prediction.members import Member, open_pool
-    from taxakey.report.ensemble import write_ensemble_report
+    from taxakey.report.ensemble import to_markdown, write_ensemble_report
 
     options = EnsembleOptions(rule=rule, prior=prior, folds=folds, seed=seed)
     if all(kind_of(text) == "predictions" for text in members):
-        _mix_unfitted(out, members, options)
+        _mix_unfitted(out, members, options, again(context))
         return
     pairs = [pair(text) for text in members]
     fitted_on, judged_members = ([Member.open(pair[number]) for pair in pairs] for number in (0, 1))
@@ -52,12 +54,12 @@ def ensemble(
     fitted = fit(open_pool(fitted_on), options)
     manifest = write_ensemble(fitted, judged_members, out / "predictions", options)
     found = judge(fitted, open_pool(judged_members), resamples=resamples, seed=seed, notes=manifest.notes[1:])
-    page = write_ensemble_report(found, out, f"taxakey ensemble {out.name} {' '.join(Path(m).name for m in members)}")
-    print(page.read_text(encoding="utf-8"))
+    write_ensemble_report(found, out, again(context))
+    print(to_markdown(found, again(context)))
     print(f"predictions: {out / 'predictions'}")
 
 
-def _mix_unfitted(out: Path, members: list[str], options: EnsembleOptions) -> None:
+def _mix_unfitted(out: Path, members: list[str], options: EnsembleOptions, command: str) -> None:
     from taxakey.prediction.ensemble import answered, single, unfitted, write_ensemble
     from taxakey.prediction.members import Member, open_pool
     from taxakey.report.ensemble import write_disagreement
@@ -68,10 +70,7 @@ def _mix_unfitted(out: Path, members: list[str], options: EnsembleOptions) -> No
     manifest = write_ensemble(fitted, opened, out / "predictions", options)
     each = {name: single(number, len(pool.names)) for number, name in enumerate(pool.names)}
     found = answered(pool, {**fitted.rules, **each})
-    page = write_disagreement(
-        {name: of.first_O for name, of in found.items()}, fitted.chosen, out,
-        f"taxakey ensemble {out.name} {' '.join(Path(m).name for m in members)}", manifest.notes,
-    )  # fmt: skip
+    page = write_disagreement({name: of.first_O for name, of in found.items()}, fitted.chosen, out, command, manifest.notes)
     print(page.read_text(encoding="utf-8"))
     print(f"predictions: {out / 'predictions'}")
 

@@ -9,6 +9,7 @@ import typer
 
 
 def frontier(
+    context: typer.Context,
     out: Annotated[Path, typer.Argument(help="Folder for frontier.md, .csv, .json and the plot.")],
     predictions: Annotated[
         list[str], typer.Argument(help="Predictions of one part by each model or ensemble; NAME=FOLDER gives it a name.")
@@ -24,9 +25,10 @@ def frontier(
 
     Example: taxakey frontier out/ small=a/predictions large=b/predictions ensemble/predictions --under 20MB
     """
+    from taxakey.cli.again import again
     from taxakey.errors import BadInput
     from taxakey.frontier.measuring import measure
-    from taxakey.frontier.page import write_frontier
+    from taxakey.frontier.page import to_markdown, write_frontier
     from taxakey.frontier.points import FIGURES, Limits
     from taxakey.predictions import Predictions
     from taxakey.size.comparison import parse_bytes
@@ -39,8 +41,8 @@ def frontier(
     )
     points = measure(folders, pictures=pictures, resamples=resamples)
     observations = len(Predictions.read(next(iter(folders.values())) / "observations.parquet"))
-    page = write_frontier(points, observations, out, f"taxakey frontier {out.name} {' '.join(folders)}", limits, by)
-    print(page.read_text(encoding="utf-8"))
+    write_frontier(points, observations, out, again(context), limits, by)
+    print(to_markdown(points, observations, again(context), limits, by))
 
 
 def _named(texts: list[str]) -> dict[str, Path]:

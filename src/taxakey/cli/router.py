@@ -9,6 +9,7 @@ import typer
 
 
 def router(
+    context: typer.Context,
     out: Annotated[Path, typer.Argument(help="Folder for the table and its plot.")],
     members: Annotated[
         list[str],
@@ -46,9 +47,10 @@ def router(
 
     Example: taxakey router out/ small/ large/ --budget 1.3
     """
+    from taxakey.cli.again import again
     from taxakey.cli.ensemble import pair
     from taxakey.errors import BadInput
-    from taxakey.frontier.router_page import write_router_report
+    from taxakey.frontier.router_page import to_markdown, write_router_report
     from taxakey.frontier.routers import BUDGETS, compare_routers, expert_costs, expert_seconds, gates_of, training_counts
     from taxakey.prediction.ensemble import require_fair
     from taxakey.prediction.gates import GateOptions
@@ -73,5 +75,5 @@ def router(
         budgets=budget or BUDGETS, seconds=seconds, at_least=at_least or (),
         counts_C=training_counts(judged_on[0], test), resamples=resamples, seed=seed,
     )  # fmt: skip
-    page = write_router_report(found, out, f"taxakey router {out.name} {' '.join(Path(m).name for m in members)}")
-    print(page.read_text(encoding="utf-8"))
+    write_router_report(found, out, again(context))
+    print(to_markdown(found, again(context)))

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from taxakey.artifacts import write_json, write_text
+from taxakey.evaluation.ensemble_meanings import FRONTIER
 from taxakey.frontier.points import COSTS, FIGURES, Limits, Point, as_json, best, non_dominated
 from taxakey.report.plots import BLUE, GREY, STYLE
-from taxakey.report.tables import escape, ranged, table
+from taxakey.report.tables import definitions, escape, ranged, table
 
 _PLOTTED = ("bytes", "multiply_adds", "pictures_per_second")
 
@@ -24,7 +25,8 @@ def write_frontier(points: Sequence[Point], observations: int, out: Path, comman
     write_json(out / "frontier.json", as_json(points, observations))
     write_text(out / "frontier.csv", _csv(points))
     _plot(points, figure, out / "frontier.png")
-    write_text(out / "frontier.md", to_markdown(points, observations, command, limits, figure))
+    text = to_markdown(points, observations, command, limits, figure)
+    write_text(out / "frontier.md", f"{text}\n{definitions(FRONTIER.values())}\n")
     return out / "frontier.md"
 
 

@@ -9,18 +9,19 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from taxakey.artifacts import write_json, write_text
+from taxakey.evaluation.ensemble_meanings import ROUTED
 from taxakey.evaluation.ensembles import FIGURES
 from taxakey.frontier.routers import RouterReport, Row
 from taxakey.metrics.bins import THIRDS
 from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
-from taxakey.report.tables import escape, points, ranged, table
+from taxakey.report.tables import definitions, escape, points, ranged, table
 
 
 def write_router_report(found: RouterReport, out: Path, command: str) -> Path:
     """Write the files into a folder and return the path of `router.md`. What stands there already is replaced."""
     write_json(out / "router.json", asdict(found))
     _plot(found, out / "router.png")
-    write_text(out / "router.md", to_markdown(found, command))
+    write_text(out / "router.md", f"{to_markdown(found, command)}\n{definitions(ROUTED.values())}\n")
     return out / "router.md"
 
 

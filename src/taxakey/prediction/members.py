@@ -96,8 +96,11 @@ class Member:
 
 
 def _name(folder: Path, manifest: Manifest) -> str:
-    """Of the run or bundle behind the predictions, with the folder's own where that says more than the part."""
+    """Of the run, bundle or folds behind the predictions, with the folder's own where that says more than the part."""
     own = folder.resolve()
+    if members := manifest.recipe.get("members"):
+        together = Path(members[0]).parent.parent
+        return together.name if kind_of(together) == "folds" else own.name
     if manifest.recipe.get("model"):
         model = Path(manifest.recipe["model"])
         if kind_of(model) == "bundle":

@@ -13,7 +13,7 @@ from taxakey.evaluation.comparing import Comparison, Costs
 from taxakey.evaluation.meanings import METRICS
 from taxakey.metrics.intervals import Interval
 from taxakey.report.comparison_page import comparison_page
-from taxakey.report.tables import escape, points, table
+from taxakey.report.tables import definitions, escape, points, table
 from taxakey.report.winners import species_csv, tails_section, winners_section
 from taxakey.report.wording import percent, span
 
@@ -61,11 +61,10 @@ def to_markdown(found: Comparison) -> str:
 
 def _foot(found: Comparison) -> str:
     """What the figures mean, and how to make them again: in the file, not on the screen."""
-    rows = [[meant.title, meant.meaning, escape(meant.formula), meant.source] for meant in found.definitions.values()]
     inputs = table(["Run", "SHA-256 of its manifest"], ([escape(name), f"`{digest}`"] for name, digest in found.inputs.items()))
     parts = ["## How this was made", f"    {found.command}", inputs]
     if found.observations:
-        parts = ["## Definitions", table(["Figure", "Meaning", "Formula", "Source"], rows), *parts]
+        parts = [definitions(found.definitions.values()), *parts]
     return "\n" + "\n\n".join(parts) + "\n"
 
 

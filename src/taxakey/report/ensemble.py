@@ -16,11 +16,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from taxakey.artifacts import write_json, write_text
+from taxakey.evaluation.ensemble_meanings import MIXED
 from taxakey.evaluation.ensembles import FIGURES, EnsembleReport, Judged
 from taxakey.metrics.diversity import disagreement
 from taxakey.metrics.intervals import Interval
 from taxakey.report.plots import BLUE, GREEN, GREY, STYLE
-from taxakey.report.tables import escape, points, ranged, table
+from taxakey.report.tables import definitions, escape, points, ranged, table
 
 
 def write_ensemble_report(found: EnsembleReport, out: Path | str, command: str) -> Path:
@@ -29,7 +30,7 @@ def write_ensemble_report(found: EnsembleReport, out: Path | str, command: str) 
     write_json(out / "report.json", found.as_json())
     write_text(out / "ensemble.csv", _csv(found))
     _plot(found, out / "ensemble.png")
-    write_text(out / "ensemble.md", to_markdown(found, command))
+    write_text(out / "ensemble.md", f"{to_markdown(found, command)}\n{definitions(MIXED.values())}\n")
     return out / "ensemble.md"
 
 

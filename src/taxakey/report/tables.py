@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from taxakey.evaluation.meanings import Definition
 from taxakey.metrics.intervals import Interval
 
 
@@ -38,3 +39,9 @@ def points(difference: Interval, *, scale: int = 100, digits: int = 1) -> str:
     value, low, high = (f"{scale * number:+z.{digits}f}" for number in (difference.value, difference.low, difference.high))
     text = f"{value} [{low}, {high}]".replace("-", "−")
     return f"**{text}**" if difference.low > 0 or difference.high < 0 else text
+
+
+def definitions(found: Iterable[Definition]) -> str:
+    """The section at a page's foot to which its figures are traced."""
+    rows = [[meant.title, meant.meaning, escape(meant.formula), meant.source] for meant in found]
+    return "## Definitions\n\n" + table(["Figure", "Meaning", "Formula", "Source"], rows)
