@@ -213,7 +213,7 @@ def number_of(observation: str) -> int:
 
 def held_out(world: World) -> list[Effect]:
     """Heads with and without an institution's pictures, the first with as few of each species as the second. The truth is their
-    difference on fresh sheets of the same species, drawn twice; and what the look alone is worth to the first one shows on
+    difference on fresh sheets of the same species, drawn four times; and what the look alone is worth to the first one shows on
     the same plants mounted by another institution."""
     learn, test = known(world.dataset.part("train")), known(world.dataset.part("test"))
     codes = np.asarray(learn.table["institutionCode"].to_pylist())
@@ -232,7 +232,7 @@ def held_out(world: World) -> list[Effect]:
         return probe(vectors_ND[rows], names[rows].tolist(), asked_ND) == given
 
     seen, unseen = (right(rows, world.vectors(asked)) for rows in (control, without))
-    fresh = [redrawn(world, asked, code, again) for again in (1, 2)]
+    fresh = [redrawn(world, asked, code, again) for again in range(1, 5)]
     planted = float(np.mean([right(control, each).mean() - right(without, each).mean() for each in fresh]))
     here, moved = right(control, fresh[0]), right(control, redrawn(world, asked, _other(code, codes), 1))
     print(f"{code}: {len(asked)} pictures, {len(without)} to learn from; seen {seen.mean():.3f}, unseen {unseen.mean():.3f}; "
@@ -264,13 +264,14 @@ class Drawn:
 def redrawn(world: World, asked: Part, code: str, again: int) -> NDArray[np.float32]:
     """Vectors of another plant in place of each picture's specimen, of its species, mounted as `code` would have done."""
     house = next(each for each in INSTITUTIONS if each.code == code)
-    pictures, options = [], world.options
+    pictures, options, seen = [], world.options, Counter[str]()
     for name in asked.observation_ids:
+        seen[name] += 1
         number = number_of(name)
         specimen = world.collection.specimen(number)
         species = world.collection.flora.species[specimen.species]
         sheet = mount(species, specimen, house, options.size, stream(options.seed, "plant", number, again))
-        picture = photograph(sheet, house, options.size, stream(options.seed, "photograph", number, again, 0))
+        picture = photograph(sheet, house, options.size, stream(options.seed, "photograph", number, again, seen[name]))
         pictures.append(simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=90, colorspace="RGB"))
     model = world.model
     return features(model.network.backbone, Drawn(pictures), range(len(pictures)), model.preprocess)  # type: ignore[arg-type]
@@ -365,8 +366,9 @@ def season_and_place(world: World, test: Named, wrong: float) -> list[Effect]:
 
 
 def gained_by_fusion(world: World, test: Named) -> Effect:
-    """Top-1 that `taxakey fuse --with place` adds. The truth: the same answers to the same pictures, when the generator draws date
-    and place of each plant anew, thirty times. What the generator's own densities would gain is printed: more than can be learnt."""
+    """Top-1 that `taxakey fuse --with place` adds. The truth: what it adds to the same answers when the generator draws date and
+    place of each plant anew, thirty times. What the generator's own densities would gain is printed: more than can be learnt.
+    """
     namer = Namer.open(world.out / "run", world.dataset, embeddings_folder=world.out / "vectors")
     fusion = fit_fusion(namer, world.dataset, FuseOptions(names=("place",)))
     plain = test.probabilities_OC.argmax(1) == test.class_O
@@ -555,7 +557,7 @@ def shifted(world: World, test: Named) -> NDArray[np.bool_]:
 
 
 def unknown_and_shares(world: World, test: Named) -> list[Effect]:
-    """How well unknown species are told, their share, and those of the rarest third of the species in training and of the poisonous.
+    """How well unknown species are told, their share, and those of training's rarest third of the species and of the poisonous.
 
     In each resample the calibration, too, is fitted anew, on a resample of what it is fitted on: without that the intervals are
     too narrow.

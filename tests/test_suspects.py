@@ -28,9 +28,7 @@ def dataset(sheets_dataset: Path) -> Dataset:
     return Dataset.open(sheets_dataset)
 
 
-def write(
-    out: Path, dataset: Dataset, *, part: str = "test", wrong: int = 3, surest: float = 0.95, **recipe: str
-) -> list[str]:
+def write(out: Path, dataset: Dataset, *, part: str = "test", wrong: int = 3, surest: float = 0.95, **recipe: str) -> list[str]:
     """Predictions of a part that are right with 0.9 each, but for the first `wrong` observations, which are taken for the
     next class with 0.95, 0.94 … (`surest` on); returns these."""
     rows = dataset.part(part)

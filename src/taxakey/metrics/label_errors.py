@@ -49,7 +49,8 @@ class Answers:
 @dataclass(frozen=True, eq=False)
 class Confidence:
     """`threshold_C`: NaN where no label names the class; `counted_O`: the class each observation counts for, −1 for none;
-    `share`: the share of labels contested, an estimate of the wrong ones from above; `share_C`: of each class's labels, NaN where there are none."""
+    `share`: of the labels contested, an estimate of the wrong ones from above; `share_C`: of each class's labels, NaN where
+    there are none."""
 
     threshold_C: Floats
     counted_O: NDArray[np.int64]

@@ -56,9 +56,9 @@ def verdict(found: Suspects) -> str:
         return f"{judged}, none looks more like another species than like the one it is named."
     return (
         f"{judged}, {counted(len(found.table), 'looks', 'look')} more like another species than like the one named. "
-        f"About {with_span(found.share_among_surest)} of the names are wrong: so many does the model contradict among the third of "
-        f"the observations of which it is surest. Confident learning contests {with_span(found.share)}, but counts what the model "
-        "confuses too."
+        f"About {with_span(found.share_among_surest)} of the names are wrong: so many does the model contradict among the third "
+        f"of the observations of which it is surest. Confident learning contests {with_span(found.share)}, but counts what the "
+        "model confuses too."
     )
 
 
