@@ -186,8 +186,8 @@ def institutions(world: World) -> list[Effect]:
 
 
 def through_institution(world: World, looked: Blank, left: Left) -> Effect:
-    """What the look of a sheet is worth: name the commonest training species of the institution that a linear layer tells from the
-    painted sheet. The truth: each plant's chance to lie in an institution whose commonest species bears its name."""
+    """What the look of a sheet is worth: name the commonest training species of the institution that a linear layer tells from
+    the painted sheet. The truth: each plant's chance to lie in an institution whose commonest species bears its name."""
     assert left.probed_institutions_N is not None
     table, houses = looked.train.table, [each.code for each in INSTITUTIONS]
     pairs = Counter(zip(table["institutionCode"].to_pylist(), table["scientificName"].to_pylist(), strict=True))
@@ -261,14 +261,15 @@ class Drawn:
         return self.pictures[index]
 
 
-def redrawn(world: World, asked: Part, code: str, again: int) -> NDArray[np.float32]:
-    """Vectors of another plant in place of each picture's specimen, of its species, mounted as `code` would have done."""
-    house = next(each for each in INSTITUTIONS if each.code == code)
+def redrawn(world: World, asked: Part, code: str | None, again: int) -> NDArray[np.float32]:
+    """Vectors of another plant in place of each picture's specimen, of its species, mounted as `code` would have done; None: by
+    its own institution."""
     pictures, options, seen = [], world.options, Counter[str]()
     for name in asked.observation_ids:
         seen[name] += 1
         number = number_of(name)
         specimen = world.collection.specimen(number)
+        house = next(each for each in INSTITUTIONS if each.code == (code or specimen.institution_code))
         species = world.collection.flora.species[specimen.species]
         sheet = mount(species, specimen, house, options.size, stream(options.seed, "plant", number, again))
         picture = photograph(sheet, house, options.size, stream(options.seed, "photograph", number, again, seen[name]))
@@ -609,30 +610,33 @@ def _drawn(rng: np.random.Generator, observations: int) -> NDArray[np.int64]:
 
 
 def gained_by_shares(world: World, test: Named) -> Effect:
-    """Top-1 that `taxakey predict --shares estimate` adds to the model's answers. The truth: what the true shares would add."""
+    """Top-1 that `taxakey predict --shares estimate` adds to the model's answers. The truth: what the same correction adds on
+    fresh sheets of the same species. What the true shares would add is printed: as much can't be had from an estimate.
+    """
     model, part = world.model, test.part.only(np.flatnonzero(np.isin(test.part.observation_ids, test.ids)))
     assert model.decisions is not None
-    basis, taxonomy = model.decisions.shares, model.taxonomy
+    basis, taxonomy, plain = model.decisions.shares, model.taxonomy, model.calibration or Calibration()
     assert basis is not None
-    with torch.inference_mode():
-        scores_IC = model.network.head(torch.from_numpy(world.vectors(part))).float().numpy()
     observation_I = np.unique(part.observation_ids, return_inverse=True)[1]
-    told = told_shares("estimate", model.calibration or Calibration(), taxonomy, world.dataset.train_counts(), scores_IC,
-                       observation_I, basis)  # fmt: skip
-    print(told.meaning)
-    true_C = np.bincount(taxonomy.index_of([world.truth[name]["trueName"] for name in test.ids]), minlength=len(taxonomy))
+
+    def scores(vectors_ID: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return np.asarray(model.network.head(torch.from_numpy(vectors_ID)).float().numpy())
 
     def right(probabilities_IC: NDArray[np.float64]) -> NDArray[np.bool_]:
         return np.asarray(mean_by_observation(probabilities_IC, observation_I, len(test.ids)).argmax(1) == test.class_O)
 
-    plain, better = (
-        test.probabilities_OC.argmax(1) == test.class_O,
-        right(told.calibration.bind(taxonomy).probabilities(scores_IC)),
-    )
-    best = right(corrected(basis.probabilities(scores_IC), np.array(basis.share), np.maximum(true_C, 0.01)))
-    gain = paired_differences({"gain": (mean_of(better), mean_of(plain))}, len(plain), resamples=RESAMPLES)["gain"]
-    planted = float(best.mean() - plain.mean())
-    return effect("top-1 gained by the estimated shares", planted, gain, "planted: with the true shares")
+    here_IC, fresh_IC = scores(world.vectors(part)), scores(redrawn(world, part, None, 5))
+    told = told_shares("estimate", plain, taxonomy, world.dataset.train_counts(), here_IC, observation_I, basis)
+    print(told.meaning)
+    before, after = plain.bind(taxonomy), told.calibration.bind(taxonomy)
+    pair = {"gain": tuple(mean_of(right(each.probabilities(here_IC))) for each in (after, before))}
+    gain = paired_differences(pair, len(test.ids), resamples=RESAMPLES)["gain"]
+    planted = right(after.probabilities(fresh_IC)).mean() - right(before.probabilities(fresh_IC)).mean()
+    true_C = np.bincount(taxonomy.index_of([world.truth[name]["trueName"] for name in test.ids]), minlength=len(taxonomy))
+    best = right(corrected(basis.probabilities(here_IC), np.array(basis.share), np.maximum(true_C, 0.01)))
+    print(f"the true shares would add {best.mean() - right(before.probabilities(here_IC)).mean():+.3f}")
+    return effect("top-1 gained by the estimated shares", float(planted), gain, "planted: on fresh sheets")
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
 Shapes: O observations, C classes.
 
 Shares always fit the pictures that they were estimated from better than training's do. So they are estimated from four fifths of
-the observations and asked about the last fifth: the logarithm of p(x | new shares) / p(x | old shares), which is log Σ p(c | x) ·
-new / old, each observation held out once. Where shares are what they were its mean lies round 0, where they shift far above (see the log).
+the observations and asked about the last fifth: how much likelier are its pictures under the new shares than under the old? The
+logarithm of that is log Σ p(c | x) · new / old, and each observation is held out once. Where shares are what they were its mean
+lies round 0, where they shift far above (see the log).
 """
 
 from __future__ import annotations
