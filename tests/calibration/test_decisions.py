@@ -158,10 +158,10 @@ def test_images_of_an_observation_are_averaged_before_anything_is_learnt() -> No
 
 
 def test_too_few_pictures_say_nothing_of_biases() -> None:
-    scores_OC, truth = validation(19, 3)
+    scores_OC, truth = validation(9, 3)
     known = TAXONOMY.index_of(truth.species) >= 0
     assert known.any()
-    assert learn_from_validation(scores_OC, [f"o{row}" for row in range(19)], truth, TAXONOMY)[1].shares is None
+    assert learn_from_validation(scores_OC, [f"o{row}" for row in range(9)], truth, TAXONOMY)[1].shares is None
 
 
 def test_a_taxonomy_without_families_is_rolled_up_to_genera() -> None:

@@ -61,7 +61,7 @@ def told_shares(
     if basis is None or len(basis.bias) != len(taxonomy):
         raise BadInput(
             "this model doesn't say how its probabilities lean, without which estimated shares do harm; run `taxakey calibrate` "
-            "on its run (and export again), or name a file of shares"
+            "on its run, with ten validation pictures or more (and export again), or name a file of shares"
         )
     probabilities_OC = basis.probabilities(scores_IC)
     if observation_I is not None:

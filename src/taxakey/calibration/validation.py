@@ -27,10 +27,10 @@ from taxakey.taxonomy import RANKS, Taxonomy
 
 _FEWEST_UNKNOWN = 20
 """Observations of species outside the model, below which a threshold for them would be chance."""
-_FEWEST_FITTED = 20
+_FEWEST_FITTED = 10
 """Pictures below which biases of classes would be chance."""
-_NUMBERS_FITTED = 5_000_000
-"""Scores that biases are fitted to: some seconds, and 200 MB."""
+_NUMBERS_FITTED = 2_000_000
+"""Scores that biases are fitted to: ten seconds at most, and 100 MB."""
 _SAME_ENERGY = 0.01
 """Standard deviation below which the log-sum-exp of the scores is a constant: the scores are log-probabilities already."""
 Floats = NDArray[np.float64]
