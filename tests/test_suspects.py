@@ -28,9 +28,9 @@ def dataset(sheets_dataset: Path) -> Dataset:
     return Dataset.open(sheets_dataset)
 
 
-def write(out: Path, dataset: Dataset, *, part: str = "test", wrong: int = 3, **recipe: str) -> list[str]:
+def write(out: Path, dataset: Dataset, *, part: str = "test", wrong: int = 3, surest: float = 0.95, **recipe: str) -> list[str]:
     """Predictions of a part that are right with 0.9 each, but for the first `wrong` observations, which are taken for the
-    next class with 0.95, 0.94 …; returns these."""
+    next class with 0.95, 0.94 … (`surest` on); returns these."""
     rows = dataset.part(part)
     ids, first = np.unique(rows.observation_ids, return_index=True)
     given = rows.class_index[first]
@@ -38,7 +38,7 @@ def write(out: Path, dataset: Dataset, *, part: str = "test", wrong: int = 3, **
     probabilities = np.full((len(ids), classes), 0.1 / (classes - 1))
     probabilities[np.arange(len(ids)), given] = 0.9
     for place in range(wrong):
-        sure = 0.95 - 0.01 * place
+        sure = surest - 0.01 * place
         probabilities[place] = (1 - sure) / (classes - 1)
         probabilities[place, (given[place] + 1) % classes] = sure
     truth = Truth(*([names[row] for row in first] for names in (rows.truth().species, rows.truth().genus, rows.truth().family)))
@@ -135,7 +135,10 @@ def test_the_command_writes_four_files_that_agree(dataset: Dataset, tmp_path: Pa
         assert [row["observation_id"] for row in csv.DictReader(file)] == wrong
     found = json.loads((tmp_path / "out" / "suspects.json").read_text(encoding="utf-8"))
     assert [row["observation_id"] for row in found["suspects"]] == wrong
-    assert found["share_of_wrong_labels"]["resamples"] == 50
+    assert found["share_of_wrong_labels"]["resamples"] == found["share_contested"]["resamples"] == 50
+    # Its three errors are its surest answers: all stand among the surest third, and confident learning contests no others.
+    assert found["share_of_wrong_labels"]["value"] == pytest.approx(3 / round(found["judged"] / 3))
+    assert found["share_contested"]["value"] >= 3 / found["judged"] - 1e-9
     page = (tmp_path / "out" / "suspects.html").read_text(encoding="utf-8")
     assert page.count("<article") == 3
     assert page.count("data:image/jpeg;base64,") == 3 * 5  # the picture in question and two of each species
@@ -170,7 +173,17 @@ def test_a_weak_model_is_called_one(dataset: Dataset, tmp_path: Path) -> None:
     assert not any("own errors" in note for note in find_suspects(tmp_path / "good", dataset.folder).notes)
     write(tmp_path / "weak", dataset, wrong=observations // 3)
     said = find_suspects(tmp_path / "weak", dataset.folder).notes
-    assert any("gives another name than the label" in note and "its own errors" in note for note in said)
+    (note,) = [note for note in said if "gives another name than the label" in note]
+    assert "Unless so many labels are wrong, some of that are its own errors" in note
+
+
+def test_the_note_of_a_weak_model_holds_where_its_surest_answers_contradict_nothing(dataset: Dataset, tmp_path: Path) -> None:
+    observations = len(set(dataset.part("test").observation_ids))
+    write(tmp_path / "said", dataset, wrong=observations // 5, surest=0.8)
+    found = find_suspects(tmp_path / "said", dataset.folder)
+    assert found.share_among_surest.value == 0 < found.share.value
+    assert "too high" not in found.notes[0], "a share of 0 isn't"
+    assert "what they add to a share of wrong names is too much" in found.notes[0]
 
 
 def test_a_dataset_of_before_recordedby_is_judged_too(dataset: Dataset) -> None:

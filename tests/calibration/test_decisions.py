@@ -11,6 +11,7 @@ import pytest
 
 from taxakey.calibration import Calibration
 from taxakey.calibration import decisions as module
+from taxakey.calibration.bias_corrected import BiasCorrected
 from taxakey.calibration.decisions import Decisions, Rejection, calibration_mark, sureness
 from taxakey.calibration.roll_up import NEVER, RankRule, lower_bound
 from taxakey.calibration.validation import DecisionOptions, fit_decisions, learn_from_validation
@@ -149,7 +150,18 @@ def test_images_of_an_observation_are_averaged_before_anything_is_learnt() -> No
     double = learn_from_validation(twice[order], ids[order].tolist(), both, TAXONOMY)
     assert double[0].temperature == pytest.approx(single[0].temperature, rel=1e-3)
     assert double[1].observations == 300
+    assert single[1].shares is not None
+    assert double[1].shares is not None
+    assert double[1].shares.observations == single[1].shares.observations == int((TAXONOMY.index_of(truth.species) >= 0).sum())
+    np.testing.assert_allclose(double[1].shares.bias, single[1].shares.bias, atol=0.01)
     assert double[1].roll_up["genus"].threshold == pytest.approx(single[1].roll_up["genus"].threshold, rel=1e-2)
+
+
+def test_too_few_pictures_say_nothing_of_biases() -> None:
+    scores_OC, truth = validation(9, 3)
+    known = TAXONOMY.index_of(truth.species) >= 0
+    assert known.any()
+    assert learn_from_validation(scores_OC, [f"o{row}" for row in range(9)], truth, TAXONOMY)[1].shares is None
 
 
 def test_a_taxonomy_without_families_is_rolled_up_to_genera() -> None:
@@ -166,6 +178,7 @@ def test_written_and_read_it_is_the_same(tmp_path: Path) -> None:
         for changed in (
             decisions,
             replace(decisions, organism=Rejection("entropy", -np.inf), unknown=Rejection("energy", np.inf)),
+            replace(decisions, shares=BiasCorrected(1.2, (0.1, -0.2), (0.25, 0.75), 0.01, 30)),
         ):
             changed.write(tmp_path / "decisions.json")
             again = Decisions.read(tmp_path / "decisions.json")

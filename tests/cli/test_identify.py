@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from taxakey.calibration.bias_corrected import BiasCorrected
 from taxakey.cli.identify import identify
 from taxakey.errors import BadImage, BadInput, PlanMismatch
 from taxakey.serving.photographs import by_folder, find_photographs
 
 sys.path.append(str(Path(__file__).parent.parent / "serving"))
-from colour_model import COLOURS, make_decisions, picture, write_bundle
+from colour_model import COLOURS, TEMPERATURE, make_decisions, picture, write_bundle
 
 # The command without the other commands, with progress and errors as main has them.
 COMMAND = """
@@ -239,7 +240,8 @@ def test_the_screen_says_what_may_be_believed(
 
 
 def test_shares_told_or_estimated_change_the_answer_and_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    bundle = write_bundle(tmp_path / "bundle", decisions=make_decisions(train_images=(10, 10, 10, 10, 10, 10)))
+    basis = BiasCorrected(1 / TEMPERATURE, (0.0,) * 6, (1 / 6,) * 6, 0.0, 100)
+    bundle = write_bundle(tmp_path / "bundle", decisions=make_decisions(train_images=(10,) * 6, shares=basis))
     folder = tmp_path / "photographs"
     folder.mkdir()
     # Nearly as near to Caltha palustris as to Tussilago farfara, which is the nearer; ten plain Caltha tell what grows here.

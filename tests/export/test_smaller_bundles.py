@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from untrained import train_nothing
 import taxakey.export.bundle as bundle
 from taxakey.artifacts import read_manifest
 from taxakey.calibration import Calibration, Decisions
+from taxakey.calibration.bias_corrected import BiasCorrected
 from taxakey.calibration.decisions import Rejection, calibration_mark
 from taxakey.calibration.roll_up import RankRule
 from taxakey.cli.export import export as export_command
@@ -164,10 +166,20 @@ def decisions_of(run: Path, calibration: Calibration) -> Decisions:
 def test_thresholds_go_along_where_they_mean_the_same(photographs: list[Path], tmp_path: Path) -> None:
     run = train_nothing(tmp_path / "run", "linear")
     calibration = Calibration.read(run / "model" / "calibration.json")
-    decisions_of(run, calibration).write(run / "model" / "decisions.json")
+    names = load_model(run).taxonomy.names
+    classes = len(names)
+    basis = BiasCorrected(1.0, tuple(map(float, range(classes))), tuple(np.arange(1, classes + 1) / 100), 0.0, 50)
+    told = replace(decisions_of(run, calibration), train_images=tuple(range(1, classes + 1)), shares=basis)
+    told.write(run / "model" / "decisions.json")
     manifest = export(run, tmp_path / "bundle", ExportOptions(only="Genusb, Genusc"))
     small = load(tmp_path / "bundle")
     assert small.decisions is not None
+    kept = [names.index(name) for name in small.taxonomy.names]
+    assert small.decisions.train_images == tuple(place + 1 for place in kept)
+    assert small.decisions.shares == basis.among(kept)
+    shares = tmp_path / "shares.csv"
+    shares.write_text("scientificName,share\nGenusb speciesb,1\nGenusc speciesc,9\n", encoding="utf-8")
+    assert "told by shares.csv" in small.with_shares(str(shares)).shares
     assert small.decisions.by_taxon == {"species": {"Genusb speciesb": 0.8, "Genusc speciesc": 0.7}, "genus": {}}
     assert small.decisions.set_by_species == {"Genusb speciesb": 0.3}
     assert small.decisions.unknown is None

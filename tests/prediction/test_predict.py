@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from taxakey.artifacts import read_manifest
+from taxakey.calibration.bias_corrected import BiasCorrected
 from taxakey.calibration.shares import estimate_shares
 from taxakey.calibration.told_shares import require_room
 from taxakey.cli.predict import predict as predict_command
@@ -188,22 +190,38 @@ def test_told_shares_are_corrected_for_and_said(
 
 
 def test_estimated_shares_are_those_of_the_observations(run: Path, sheets_dataset: Path, tmp_path: Path) -> None:
-    predict(run, sheets_dataset, tmp_path / "out", shares="estimate")
     model, part = load_model(run), Dataset.open(sheets_dataset).part("test")
-    assert model.calibration is not None
-    probabilities_IC = model.calibration.probabilities(features(model.network, part, range(len(part)), model.preprocess))
+    assert model.decisions is not None
+    # What validation held is said to have been one species nearly alone, so that the pictures surely speak for other shares.
+    classes = len(model.taxonomy)
+    share_C = np.full(classes, 0.01)
+    share_C[0] = 1 - 0.01 * (classes - 1)
+    basis = BiasCorrected(20.0, tuple(np.linspace(-0.5, 0.5, classes)), tuple(share_C), 0.0, 100)
+    shutil.copytree(run, tmp_path / "run")
+    replace(model.decisions, shares=basis).write(tmp_path / "run" / "model" / "decisions.json")
+    predict(tmp_path / "run", sheets_dataset, tmp_path / "out", shares="estimate")
+    probabilities_IC = basis.probabilities(features(model.network, part, range(len(part)), model.preprocess))
     names = sorted(set(part.observation_ids))
     ids = np.array(part.observation_ids)
     mean_OC = np.stack([probabilities_IC[ids == name].mean(axis=0) for name in names])
-    train_C = Dataset.open(sheets_dataset).train_counts() / Dataset.open(sheets_dataset).train_counts().sum()
-    share_C = estimate_shares(mean_OC, train_C, prior_observations=0.1 * len(names))
-    weighted_IC = probabilities_IC * share_C / train_C
+    weighted_IC = probabilities_IC * estimate_shares(mean_OC, share_C, prior_observations=len(names)) / share_C
     found = Predictions.read(tmp_path / "out" / "images.parquet")
     place = {name: row for row, name in enumerate(part.image_ids)}
     for row, image in enumerate(found.strings("image_id")):
         expected_C = weighted_IC[place[image]] / weighted_IC[place[image]].sum()
         assert found.probability("species")[row] == pytest.approx(expected_C[found.index("species")[row]], rel=1e-2, abs=1e-5)
     assert "estimated from these pictures" in read_manifest(tmp_path / "out", "predictions").notes[0]
+
+
+def test_without_a_sure_shift_the_answers_stay_and_a_note_says_so(
+    run: Path, sheets_dataset: Path, predictions: Path, tmp_path: Path
+) -> None:
+    predict(run, sheets_dataset, tmp_path / "out", shares="estimate")
+    (note,) = read_manifest(tmp_path / "out", "predictions").notes
+    assert "nothing is corrected" in note
+    plain, same = (Predictions.read(folder / "images.parquet") for folder in (predictions, tmp_path / "out"))
+    np.testing.assert_array_equal(same.index("species"), plain.index("species"))
+    np.testing.assert_allclose(same.probability("species"), plain.probability("species"), rtol=1e-5)
 
 
 def test_shares_that_cant_be_had_are_refused(run: Path, sheets_dataset: Path, tmp_path: Path) -> None:

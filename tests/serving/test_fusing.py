@@ -9,10 +9,22 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from colour_model import COLOURS, KNOWN, expected_probabilities, make_taxonomy, picture, write_bundle
+from colour_model import (
+    COLOURS,
+    KNOWN,
+    TEMPERATURE,
+    expected_probabilities,
+    make_decisions,
+    make_taxonomy,
+    picture,
+    write_bundle,
+)
+from scipy.special import softmax
 
+from taxakey.calibration.bias_corrected import BiasCorrected
+from taxakey.calibration.supported import estimate_with_support
 from taxakey.errors import BadInput
-from taxakey.prediction.fusion import FILE, Fusion
+from taxakey.prediction.fusion import FILE, Fusion, Pictures
 from taxakey.prediction.fusion.pictures import Rule
 from taxakey.prediction.fusion.words import WordEvidence
 from taxakey.serving.app import create_app
@@ -106,6 +118,57 @@ def test_several_photographs_are_combined_by_its_rule_on_both_ways_in(tmp_path: 
     again = model.identify_pixels(pixels, told=model.tell({"soil": "chalk"}), top=6)
     np.testing.assert_allclose(by_name(again), by_name(answer), atol=1e-6)
     assert answer.photographs == again.photographs == 3
+
+
+# ---- with shares of species that differ from training's ----
+
+BASIS = BiasCorrected(0.8 / TEMPERATURE, (0.0, 0.2, 0.0, -0.1, 0.0, 0.1), (1 / 6,) * 6, 0.0, 100)
+
+
+def shifted(folder: Path, *evidence: WordEvidence, rule: Rule | None = None) -> Identifier:
+    bundle = write_bundle(folder / "bundle", decisions=make_decisions(train_images=(10,) * 6, shares=BASIS))
+    Fusion(make_taxonomy().fingerprint, rule or Rule(), evidence, (0.5,) * len(evidence)).write(bundle / FILE)
+    return load(bundle)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_told_shares_come_in_before_pictures_are_combined_and_what_is_known_after(tmp_path: Path, rule: Rule) -> None:
+    file = tmp_path / "shares.csv"
+    file.write_text("scientificName,share\n" + "".join(f"{name},{2**n}\n" for n, name in enumerate(NAMES)), encoding="utf-8")
+    model = shifted(tmp_path, soil(), rule=rule).with_shares(str(file))
+    colours = [COLOURS[DAISY], BETWEEN, (200, 200, 100)]
+    p_IC = np.array([expected_probabilities(colour) for colour in colours]) * 2.0 ** np.arange(6)
+    p_IC /= p_IC.sum(axis=1, keepdims=True)
+    mean = Rule(rule.name, rule.slopes).combined(Pictures(p_IC, np.zeros(3, dtype=int), ()))[0]
+    answer = model.identify([[png(colour) for colour in colours]], known={"soil": "loam"}, top=6)[0]
+    np.testing.assert_allclose(by_name(answer), expected(mean / mean.sum(), "loam"), atol=CLOSE)
+    assert answer.shares == model.shares
+    assert "twice" not in answer.shares, "soil says nothing of where and when"
+
+
+def test_estimated_shares_are_those_of_the_pictures_whatever_is_known(tmp_path: Path) -> None:
+    plain = shifted(tmp_path, soil())
+    photographs = [png(COLOURS[DAISY])] * 12 + [png(BETWEEN)]
+    found = {word: plain.with_shares("estimate", photographs, known={"soil": word}) for word in ("loam", "chalk")}
+    p_OC = np.array([softmax(np.log(expected_probabilities(c)) * 0.8 + np.array(BASIS.bias)) for c in (COLOURS[DAISY], BETWEEN)])
+    new_C = estimate_with_support(p_OC[[0] * 12 + [1]], np.full(6, 1 / 6)).share_C
+    p_C = p_OC[1] * np.maximum(new_C, new_C[new_C > 0].min() / 100)
+    for word, model in found.items():
+        answer = model.identify([png(BETWEEN)], known={"soil": word}, top=6)[0]
+        np.testing.assert_allclose(by_name(answer), expected(p_C / p_C.sum(), word), atol=CLOSE)
+    assert found["loam"].shares == found["chalk"].shares
+
+
+def test_it_is_said_that_a_date_may_count_twice(tmp_path: Path) -> None:
+    months = pa.table({"month": pa.array([5] * 10 + [8] * 10, pa.int16())})
+    month = WordEvidence.fit("month", months, np.array([2] * 10 + [3] * 10), 6)
+    model = shifted(tmp_path, month)
+    twice = "Where shares differ because of the season or the place, a date or a place told besides counts twice."
+    few = model.with_shares("estimate", [png(BETWEEN)])
+    assert "nothing is corrected" in few.shares, "one picture speaks for nothing"
+    assert twice not in few.shares
+    many = model.with_shares("estimate", [png(COLOURS[DAISY])] * 12)
+    assert many.shares.endswith(f"without that. {twice}")
 
 
 def test_a_network_that_takes_metadata_is_told_its_own_and_the_fusion_the_rest(tmp_path: Path) -> None:

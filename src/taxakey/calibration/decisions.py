@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxakey.artifacts import read_json, write_json
+from taxakey.calibration.bias_corrected import BiasCorrected
 from taxakey.calibration.conformal import ConformalSets
 from taxakey.calibration.likeness import Likeness
 from taxakey.calibration.roll_up import RankRule
@@ -90,7 +91,8 @@ class Decisions:
     `set_threshold` or more, or of its own where `set_by_species` names them (class-conditional; one that isn't named is in every
     set). `unknown`: None where validation held no species outside the model; `organism`: what is kept are organisms.
     `likeness`: to the training pictures; None where there were too few. `train_images`: how many of them each class has, against
-    which shares told later are corrected (`told_shares`); empty for decisions of before.
+    which shares told later are corrected (`told_shares`); empty for decisions of before. `shares`: what shares are estimated by;
+    None where validation had too few pictures for it.
     """
 
     taxonomy: str
@@ -107,6 +109,7 @@ class Decisions:
     organism: Rejection | None = None
     likeness: Likeness | None = None
     train_images: tuple[int, ...] = ()
+    shares: BiasCorrected | None = None
     measured: Mapping[str, Any] = field(default_factory=dict)
     """`sets`: `covered` and `mean_size` on validation, `observations` of known species."""
 
@@ -177,7 +180,7 @@ class Decisions:
 
     def _content(self) -> dict[str, Any]:
         content = {**asdict(self), "format": _FORMAT}
-        for name in ("likeness", "train_images"):
+        for name in ("likeness", "train_images", "shares"):
             if not content[name]:  # as it was before there were any: fingerprints stay
                 del content[name]
         for rule in content["roll_up"].values():
@@ -213,6 +216,7 @@ class Decisions:
                 organism=_rejection(content["organism"]),
                 likeness=None if content.get("likeness") is None else Likeness(**content["likeness"]),
                 train_images=tuple(map(int, content.get("train_images", ()))),
+                shares=_basis(content.get("shares")),
                 measured=dict(content["measured"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -243,6 +247,13 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 def _finite_or_word(threshold: float) -> float | str:
     return threshold if np.isfinite(threshold) else str(threshold)
+
+
+def _basis(stored: Mapping[str, Any] | None) -> BiasCorrected | None:
+    if stored is None:
+        return None
+    bias, share = (tuple(map(float, stored[name])) for name in ("bias", "share"))
+    return BiasCorrected(float(stored["sharpness"]), bias, share, float(stored["wrong_labels"]), int(stored["observations"]))
 
 
 def _numbers(stored: Mapping[str, Any]) -> dict[str, float]:

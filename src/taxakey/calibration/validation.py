@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from taxakey.calibration.bias_corrected import BiasCorrected, fit_bias_corrected
 from taxakey.calibration.conformal import fit_conformal, mean_set_size
 from taxakey.calibration.decisions import SURENESSES, Decisions, Rejection, Sureness, calibration_mark, sureness
 from taxakey.calibration.fitting import best_calibration, fit_calibration, mean_by_observation
@@ -26,6 +27,10 @@ from taxakey.taxonomy import RANKS, Taxonomy
 
 _FEWEST_UNKNOWN = 20
 """Observations of species outside the model, below which a threshold for them would be chance."""
+_FEWEST_FITTED = 10
+"""Pictures below which biases of classes would be chance."""
+_NUMBERS_FITTED = 2_000_000
+"""Scores that biases are fitted to: ten seconds at most, and 100 MB."""
 _SAME_ENERGY = 0.01
 """Standard deviation below which the log-sum-exp of the scores is a constant: the scores are log-probabilities already."""
 Floats = NDArray[np.float64]
@@ -78,9 +83,24 @@ def learn_from_validation(
     probabilities_OC = mean_by_observation(probabilities_IC, observation_I, len(true_O))
     raw_I2 = raw_signs(scores_IC, taxonomy, likeness)
     energy_O, likeness_O = mean_by_observation(raw_I2, observation_I, len(true_O)).T
-    return calibration, fit_decisions(
-        probabilities_OC, energy_O, truth, taxonomy, calibration, options, likeness, likeness_O=likeness_O
-    )
+    decisions = fit_decisions(probabilities_OC, energy_O, truth, taxonomy, calibration, options, likeness, likeness_O=likeness_O)
+    return calibration, replace(decisions, shares=_basis_of_shares(scores_IC, true_O[observation_I], observation_I))
+
+
+def _basis_of_shares(
+    scores_IC: NDArray[np.floating], true_I: NDArray[np.integer], observation_I: NDArray[np.integer]
+) -> BiasCorrected | None:
+    """What shares are estimated by, from pictures of known species, each observation counting once; None from too few.
+
+    Of very many pictures as many as fit into the numbers allowed, evenly spread.
+    """
+    known_I = np.flatnonzero(true_I >= 0)
+    most = _NUMBERS_FITTED // scores_IC.shape[1]
+    chosen_I = known_I[np.linspace(0, len(known_I) - 1, min(most, len(known_I))).astype(np.int64)]
+    if len(chosen_I) < _FEWEST_FITTED:
+        return None
+    weights_I = 1 / np.bincount(observation_I)[observation_I[chosen_I]]
+    return fit_bias_corrected(scores_IC[chosen_I], true_I[chosen_I], weights_I)
 
 
 def raw_signs(scores_IC: NDArray[np.floating], taxonomy: Taxonomy, likeness: Likeness | None) -> Floats:

@@ -56,8 +56,9 @@ other family."""
 
 @dataclass(frozen=True, eq=False)
 class Suspects:
-    """`table` with the columns of `COLUMNS`; `share`: estimated share of wrong labels among the `judged` observations;
-    `share_among_surest`: the same by another way (see `metrics.label_errors`);
+    """`table` with the columns of `COLUMNS`; `share_among_surest`: estimated share of wrong labels among the `judged`
+    observations; `share`: that of the names which confident learning contests, which also counts what the model confuses and so
+    estimates the first from above (see `metrics.label_errors`);
     `classless`: observations whose species is no class of the model; `references`: scientificName -> image ids of observations
     whose name the model confirms most surely, else of training pictures; `by_institution`: code -> (judged, suspects)."""
 
@@ -241,8 +242,9 @@ def _weak(found: Confidence, said: Predictions) -> tuple[str, ...]:
     other = float((said.true_rank("species") != 1).mean())
     if other > _WEAK:
         notes.append(
-            f"The model gives another name than the label to {100 * other:.0f} % of the observations. Many suspects will be its "
-            "own errors, and both shares of wrong names are too high."
+            f"The model gives another name than the label to {100 * other:.0f} % of the observations. Unless so many labels are "
+            "wrong, some of that are its own errors: suspects may be such, and what they add to a share of wrong names is too "
+            "much."
         )
     silent = int((found.counted_O < 0).sum())
     if silent > len(found.counted_O) / 2:

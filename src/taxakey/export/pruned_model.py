@@ -51,7 +51,7 @@ def prune(model: Model, restriction: Restriction) -> Pruned:
     assert isinstance(model.network.head, Head)
     network = Network(model.network.backbone, pruned(model.network.head, restriction.allowed_A)).eval()
     calibration, notes = _calibration(model.calibration, taxonomy)
-    decisions, further = _decisions(model.decisions, calibration, taxonomy, same=not notes)
+    decisions, further = _decisions(model.decisions, calibration, restriction, same=not notes)
     smaller = replace(
         model,
         network=network,
@@ -80,7 +80,7 @@ def _calibration(calibration: Calibration | None, taxonomy: Taxonomy) -> tuple[C
 
 
 def _decisions(
-    decisions: Decisions | None, calibration: Calibration | None, taxonomy: Taxonomy, *, same: bool
+    decisions: Decisions | None, calibration: Calibration | None, restriction: Restriction, *, same: bool
 ) -> tuple[Decisions | None, tuple[str, ...]]:
     """`same`: the probabilities are the whole model's, restricted."""
     if decisions is None or calibration is None:
@@ -88,6 +88,7 @@ def _decisions(
     if not same:
         return None, ("without decisions.json: its thresholds belong to the other calibration",)
     flags = [name for name in ("unknown", "organism") if getattr(decisions, name) is not None]
+    taxonomy, images = restriction.taxonomy, decisions.train_images
     by_taxon = {rank: _of_these(own, taxonomy.taxa(rank)) for rank, own in decisions.by_taxon.items()}
     by_species = decisions.set_by_species
     kept = replace(
@@ -98,6 +99,8 @@ def _decisions(
         set_by_species=None if by_species is None else _of_these(by_species, taxonomy.names),
         unknown=None,
         organism=None,
+        train_images=tuple(images[index] for index in restriction.allowed_A) if images else (),
+        shares=None if decisions.shares is None else decisions.shares.among(restriction.allowed_A),
     )
     said = f"without the flag{'s' if len(flags) > 1 else ''} {' and '.join(flags)}, which look at all species' scores"
     return kept, (said,) if flags else ()

@@ -49,7 +49,8 @@ class Answers:
 @dataclass(frozen=True, eq=False)
 class Confidence:
     """`threshold_C`: NaN where no label names the class; `counted_O`: the class each observation counts for, −1 for none;
-    `share`: the estimated share of wrong labels; `share_C`: of each class's labels, NaN where there are none."""
+    `share`: of the labels contested, an estimate of the wrong ones from above; `share_C`: of each class's labels, NaN where
+    there are none."""
 
     threshold_C: Floats
     counted_O: NDArray[np.int64]
@@ -73,16 +74,21 @@ def confident_learning(answers: Answers) -> Confidence:
 
 
 def share_of_wrong_labels(answers: Answers) -> Statistic:
-    """The estimated share as a figure of resamples [R, O] -> [R]: thresholds and counts are found anew in each."""
+    """The share of names contested as a figure of resamples [R, O] -> [R]: thresholds and counts are found anew in each.
+
+    What the model confuses counts too, so that it estimates the share of wrong labels from above and no interval of it holds that
+    share as often as it says; `share_among_surest` is the estimate.
+    """
     return lambda weights_RO: np.array([_learned(answers, weights_O).share for weights_O in weights_RO])
 
 
 def share_among_surest(answers: Answers, surest: float = SUREST) -> Statistic:
     """Share of labels that the first answer contradicts, among the observations whose first answer is most probable.
 
-    There a model that names well hardly errs, so that what it contradicts is mostly wrong: a check of the estimate above, which
-    counts as wrong labels also what the model confuses. It speaks of all observations only if wrong names are as frequent among
-    the easy ones. The observations are chosen once, before any resampling; ties go to the first.
+    There a model that names well hardly errs, so that what it contradicts is mostly wrong: the estimate of the share of wrong
+    labels (anchor points: Liu and Tao, 2016). It speaks of all observations only if wrong names are as frequent among the easy
+    ones, and is too high where a model errs even there. The observations are chosen once, before any resampling; ties go to the
+    first.
     """
     first_O = answers.probability_Ok[:, 0]
     chosen_O = np.zeros(len(first_O))

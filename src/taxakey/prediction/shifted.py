@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taxakey.calibration import Calibration
-from taxakey.calibration.told_shares import ESTIMATE, require_room, shares_meaning, told_shares
+from taxakey.calibration.told_shares import ESTIMATE, require_room, told_shares
 from taxakey.dataset.reader import Part
 from taxakey.errors import BadInput
 from taxakey.prediction.namer import Namer
@@ -31,13 +31,16 @@ def corrected_for(
     observation_I = None
     if told == ESTIMATE:
         scores_MIC, observation_I = _all_scores(namer, rows, portions)
-    models, notes = [], []
+    found = []
     for model, scores_IC in zip(namer.models, scores_MIC, strict=True):
         own_C = model.decisions.train_images if model.decisions and model.decisions.train_images else counts_C
-        shifted = told_shares(told, model.calibration or Calibration(), model.taxonomy, own_C, scores_IC, observation_I)
-        models.append(replace(model, calibration=shifted))
-        notes.append(shares_meaning(told, shifted, own_C))
-    return replace(namer, models=tuple(models)), notes[0]
+        basis = model.decisions.shares if model.decisions else None
+        calibration = model.calibration or Calibration()
+        found.append(told_shares(told, calibration, model.taxonomy, own_C, scores_IC, observation_I, basis))
+    if refused := [each.meaning for each in found if not each.corrected]:  # members that differ would be compared with each other
+        return namer, refused[0]
+    models = [replace(model, calibration=each.calibration) for model, each in zip(namer.models, found, strict=True)]
+    return replace(namer, models=tuple(models)), found[0].meaning
 
 
 def _all_scores(

@@ -39,8 +39,8 @@ def as_json(found: Suspects) -> dict[str, Any]:
         "part": found.part,
         "judged": found.judged,
         "classless": found.classless,
-        "share_of_wrong_labels": asdict(found.share),
-        "share_among_surest": asdict(found.share_among_surest),
+        "share_of_wrong_labels": asdict(found.share_among_surest),
+        "share_contested": asdict(found.share),
         "by_institution": {
             code: {"judged": judged, "suspects": suspects} for code, (judged, suspects) in found.by_institution.items()
         },
@@ -56,8 +56,9 @@ def verdict(found: Suspects) -> str:
         return f"{judged}, none looks more like another species than like the one it is named."
     return (
         f"{judged}, {counted(len(found.table), 'looks', 'look')} more like another species than like the one named. "
-        f"Counting what the model confuses too, {with_span(found.share)} of the names would be wrong; among the third of the "
-        f"observations of which it is surest it contradicts {with_span(found.share_among_surest)}."
+        f"About {with_span(found.share_among_surest)} of the names are wrong: so many does the model contradict among the third "
+        f"of the observations of which it is surest. Confident learning contests {with_span(found.share)}, but counts what the "
+        "model confuses too."
     )
 
 
@@ -78,7 +79,7 @@ def to_html(found: Suspects, dataset: Dataset) -> str:
     return page.render(
         found=found,
         verdict=verdict(found),
-        shares=[(percent(share.value), span(share)) for share in (found.share, found.share_among_surest)],
+        shares=[(percent(share.value), span(share)) for share in (found.share_among_surest, found.share)],
         shown=shown,
         vernacular=vernacular,
         institutions=[(code, *numbers) for code, numbers in found.by_institution.items()],

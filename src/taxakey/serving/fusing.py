@@ -16,6 +16,7 @@ from taxakey.errors import BadInput
 from taxakey.metadata.encoder import MetadataEncoder, merged
 from taxakey.metadata.observation import Known, as_table
 from taxakey.prediction.fusion import Fusion, Pictures
+from taxakey.prediction.fusion.season_place import NAME as PLACE
 
 Floats = NDArray[Any]
 
@@ -77,6 +78,17 @@ class Teller:
     def asks(self) -> MetadataEncoder | None:
         """Terms and words of both; None where neither takes anything."""
         return merged(self.metadata, self.fusion.asks if self.fusion else None)
+
+    @property
+    def counted_twice(self) -> str:
+        """What must be said where shares of species are corrected for besides; "" for a fusion without date and place.
+
+        p(date, place | species) is the same under other shares only where these differ for another reason.
+        """
+        evidence = self.fusion.evidence if self.fusion else ()
+        if not any(each.name in ("month", PLACE) for each in evidence):
+            return ""
+        return "Where shares differ because of the season or the place, a date or a place told besides counts twice."
 
     def tell(self, known: Known) -> Told:
         """Raises BadInput for what can't be taken, or can't be right."""

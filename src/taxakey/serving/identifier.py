@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from taxakey.artifacts import hash_of, kind_of
 from taxakey.calibration import Calibration, Decisions
 from taxakey.calibration.decisions import calibration_mark
-from taxakey.calibration.told_shares import ESTIMATE, require_room, shares_meaning, told_shares
+from taxakey.calibration.told_shares import ESTIMATE, require_room, told_shares
 from taxakey.calibration.validation import raw_signs
 from taxakey.dataset.preprocess import Preprocess
 from taxakey.errors import BadImage, BadInput, MissingArtifact, needs_extra
@@ -132,9 +132,11 @@ class Identifier:
         plain, scores_IC, specimen_I = self.calibration or Calibration(), None, None
         if told == ESTIMATE:
             scores_IC, specimen_I = self._all_scores(photographs, known, batch_size)
-        shifted = told_shares(told, plain, self.taxonomy, counts_C, scores_IC, specimen_I)
+        basis = self.decisions.shares if self.decisions else None
+        found = told_shares(told, plain, self.taxonomy, counts_C, scores_IC, specimen_I, basis)
         other = copy.copy(self)
-        other._scaling, other.shares = shifted.bind(self.taxonomy), shares_meaning(told, shifted, counts_C)
+        twice = f" {self.teller.counted_twice}" if found.corrected and self.teller.counted_twice else ""
+        other._scaling, other.shares = found.calibration.bind(self.taxonomy), f"{found.meaning}{twice}"
         other._answers = other._make_answers()
         return other
 
