@@ -97,7 +97,7 @@ def write_member(
     table = Predictions.from_probabilities(p_OC, taxonomy, observation_ids=ids, truth=truth)
     table.write(out / "observations.parquet")
     for number, begin in enumerate(range(0, len(ids), 256)):
-        write_full(out / "full" / f"{number:05d}.parquet", ids[begin : begin + 256], p_OC[begin : begin + 256])
+        write_full(out / "full" / f"{number:05d}.arrow", ids[begin : begin + 256], p_OC[begin : begin + 256])
     artifacts.write_parquet(out / "taxonomy.parquet", taxonomy.table)
     artifacts.finish(out, plan, counts={"observations": len(ids)}, taxonomy=taxonomy.fingerprint)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -91,13 +91,10 @@ def write_json(path: Path | str, value: object) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_parquet(path: Path | str, table: pa.Table, *, row_group_size: int | None = None, streams: Sequence[str] = ()) -> None:
-    """Write a Parquet file atomically (zstd). `streams`: columns of numbers that hardly repeat, first bytes first."""
+def write_parquet(path: Path | str, table: pa.Table, *, row_group_size: int | None = None) -> None:
+    """Write a Parquet file atomically (zstd)."""
     with open_atomically(path) as file:
-        pq.write_table(
-            table, file, compression="zstd", row_group_size=row_group_size,
-            use_byte_stream_split=list(streams), use_dictionary=not streams,
-        )  # fmt: skip
+        pq.write_table(table, file, compression="zstd", row_group_size=row_group_size)
 
 
 def read_json(path: Path | str) -> Any:

@@ -16,10 +16,11 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from taxakey.artifacts import write_parquet
+from taxakey.artifacts import open_atomically, write_parquet
 from taxakey.errors import BadInput, MissingArtifact
 from taxakey.taxonomy import RANKS, Taxonomy
 
@@ -198,7 +199,7 @@ class Predictions:
                 yield cls(pa.Table.from_batches([batch]), *facts)
 
 
-# ---- full scores: `full/*.parquet` beside the table ----
+# ---- full scores: `full/*.arrow` beside the table ----
 
 
 def write_full(path: Path | str, observation_ids: Sequence[str], probabilities_OC: NDArray[np.floating]) -> None:
@@ -206,15 +207,23 @@ def write_full(path: Path | str, observation_ids: Sequence[str], probabilities_O
     # As logarithms: float16 holds no number below 6e-8, and among 80,000 classes most probabilities are smaller.
     log_p_OC = np.log(np.maximum(probabilities_OC, np.finfo(probabilities_OC.dtype).tiny)).astype(np.float16)
     table = pa.table({"observation_id": list(observation_ids), _FULL: _fixed_lists(log_p_OC)})
-    # Read three times as fast as with a dictionary of numbers, and a tenth smaller.
-    write_parquet(path, table, streams=[f"{_FULL}.list.element"])
+    # Arrow rather than Parquet: read in a fifth of the time, and of gigabytes that are read whole every time; a seventh larger.
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with open_atomically(path) as out, pa.ipc.new_file(out, table.schema, options=options) as writer:
+        writer.write_table(table)
 
 
 def read_full(folder: Path | str) -> Iterator[tuple[list[str], NDArray[np.float16]]]:
-    """Ids and natural logarithms [O, C] of the full scores in a folder, as written: a file at a time, by name."""
-    for path in sorted(Path(folder).glob("*.parquet")):
-        with pq.ParquetFile(path) as file:  # half the time of `pq.read_table`, which looks for a dataset and starts threads
-            table = file.read(use_threads=False)
+    """Ids and natural logarithms [O, C] of the full scores in a folder, as written: a file at a time, by name.
+
+    Raises MissingArtifact where there are none.
+    """
+    paths = sorted(Path(folder).glob("*.arrow"))
+    if not paths:
+        raise MissingArtifact(f"{folder}: no full scores (*.arrow) in it; predict again with --full")
+    for path in paths:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
         lists = table[_FULL].combine_chunks()
         yield table["observation_id"].to_pylist(), lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
 

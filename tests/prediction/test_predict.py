@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 import typer
@@ -27,7 +26,7 @@ from taxakey.errors import BadInput, MissingArtifact, PlanMismatch
 from taxakey.evaluation import evaluate
 from taxakey.prediction import predict as module
 from taxakey.prediction.predict import predict
-from taxakey.predictions import Predictions
+from taxakey.predictions import Predictions, read_full
 from taxakey.training.checkpoint import load_model
 from taxakey.training.loop import train
 from taxakey.training.recipe import read_recipe
@@ -72,11 +71,10 @@ def test_observations_are_means_of_calibrated_images(run: Path, sheets_dataset: 
 def test_full_scores_are_the_same_as_logarithms(predictions: Path) -> None:
     table = Predictions.read(predictions / "observations.parquet")
     stored = {}
-    for file in sorted((predictions / "full").glob("*.parquet")):
-        full = pq.read_table(file)
-        stored |= dict(zip(full.column(0).to_pylist(), full.column(1).to_pylist(), strict=True))
+    for ids, log_p_OC in read_full(predictions / "full"):
+        stored |= dict(zip(ids, log_p_OC, strict=True))
     for row, observation in enumerate(table.strings("observation_id")):
-        log_p = np.array(stored[observation], dtype=float)
+        log_p = stored[observation].astype(float)
         np.testing.assert_allclose(np.exp(log_p[table.index("species")[row]]), table.probability("species")[row], rtol=1e-2)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import taxakey.torchvision_guard  # noqa: F401  before timm
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
@@ -27,7 +26,7 @@ from taxakey.errors import BadRecipe, MissingArtifact
 from taxakey.evaluation import evaluate
 from taxakey.models.heads import LinearOptions
 from taxakey.prediction.predict import predict
-from taxakey.predictions import Predictions
+from taxakey.predictions import Predictions, read_full
 from taxakey.training.checkpoint import load_model, members_of
 from taxakey.training.folds import train_folds
 from taxakey.training.recipe import Recipe, read_recipe
@@ -83,12 +82,11 @@ def test_prediction_is_the_mean_of_the_members(made: tuple[Path, Recipe], sheets
     probabilities = []
     for member in members_of(folder / "ensemble"):
         predict(member, sheets_dataset, tmp_path / member.name, **several)
-        files = sorted((tmp_path / member.name / "full").glob("*.parquet"))
-        table = pq.read_table(files[0])
-        probabilities.append(np.exp(np.array(table["log_probability"].to_pylist(), dtype=float)))
+        ids, log_p_OC = next(read_full(tmp_path / member.name / "full"))
+        probabilities.append(np.exp(log_p_OC.astype(float)))
     predict(folder / "ensemble", sheets_dataset, tmp_path / "together", embeddings_folder=folder / "vectors")
     together = Predictions.read(tmp_path / "together" / "observations.parquet")
-    assert together.strings("observation_id") == table["observation_id"].to_pylist()
+    assert together.strings("observation_id") == ids
     expected = np.mean(probabilities, axis=0)
     found = np.zeros_like(expected)
     np.put_along_axis(found, together.index("species").astype(int), together.probability("species"), axis=1)

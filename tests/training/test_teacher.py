@@ -236,7 +236,7 @@ def test_the_full_scores_are_read_where_the_table_of_answers_is_too_short(tmp_pa
     taxonomy, p_OC = names(*"ABCDE"), np.array([[0.4, 0.3, 0.15, 0.1, 0.05]] * 4)
     folder = written(tmp_path / "said", p_OC, taxonomy, ["a", "b", "c", "d"], k=2)
     full_OC = np.array([[0.05, 0.1, 0.15, 0.3, 0.4], [0.2] * 5, [0.3, 0.3, 0.2, 0.1, 0.1]])
-    write_full(folder / "full" / "00000.parquet", ["o", "p", "q"], full_OC)
+    write_full(folder / "full" / "00000.arrow", ["o", "p", "q"], full_OC)
     part: Any = Pictures([0, 1, 2, 3])
     few, _ = opened(folder).teach(CrossEntropy(), DistilOptions(top=2), taxonomy, part)
     assert few.classes_Nk.table_N.tolist() == [[0, 1]] * 4

@@ -52,7 +52,7 @@ def predict(
 ) -> artifacts.Manifest:
     """Write `observations.parquet` and `images.parquet` (see `Predictions`), portion by portion; interrupted, it goes on.
 
-    `full_scores` adds `full/*.parquet`: all C log-probabilities per observation as float16, for ensembles and calibration.
+    `full_scores` adds `full/*.arrow`: all C log-probabilities per observation as float16, for ensembles and calibration.
     `embeddings_folder` saves running the backbone; refused unless its vectors come from the model's own backbone.
     `crops`: several of each picture, their calibrated probabilities averaged. `shares`: correct for those of species in a file,
     or "estimate" them from the part's pictures, which are then looked at twice (`calibration.told_shares`); a note says so. A
@@ -236,7 +236,7 @@ def _name_portion(asked: Asked, images: NDArray[np.int64], out: Path, number: in
         logsumexp_O=mean_by_observation(logsumexp_I[:, None], observation_I, len(observations))[:, 0],
     )
     if asked.full_scores:
-        write_full(out / "full" / f"{number:05d}.parquet", observations.tolist(), probabilities_OC)
+        write_full(out / "full" / f"{number:05d}.arrow", observations.tolist(), probabilities_OC)
     by_image.write(_portion_file(out, "images", number))
     by_observation.write(_portion_file(out, "observations", number))  # last: its presence says that the portion is done
 

@@ -48,7 +48,7 @@ def import_submission(
     by_image = Predictions.from_probabilities(p_OC, taxonomy, observation_ids=ids, image_ids=ids, level="image")
     by_image.write(out / "images.parquet")
     if len(taxonomy) > STORED_ANSWERS:
-        write_full(out / "full" / "00000.parquet", ids, p_OC)
+        write_full(out / "full" / "00000.arrow", ids, p_OC)
     artifacts.write_parquet(out / "taxonomy.parquet", taxonomy.table)
     counts = {"observations": len(ids), "images": len(ids)}
     notes = (f"Read from {file.name}: others' answers, without truth",)
