@@ -60,8 +60,9 @@ def told_shares(
         raise BadInput("shares are estimated from pictures, and there are none; name a file of shares")
     if basis is None or len(basis.bias) != len(taxonomy):
         raise BadInput(
-            "this model doesn't say how its probabilities lean, without which estimated shares do harm; run `taxakey calibrate` "
-            "on its run, with ten validation pictures or more (and export again), or name a file of shares"
+            "this model doesn't say how its probabilities lean, without which estimated shares do harm. That takes ten "
+            "validation pictures or more, as many as species, and 1,414 species at most: run `taxakey calibrate` on its run (and "
+            "export again), or name a file of shares"
         )
     probabilities_OC = basis.probabilities(scores_IC)
     if observation_I is not None:

@@ -30,7 +30,7 @@ _FEWEST_UNKNOWN = 20
 _FEWEST_FITTED = 10
 """Pictures below which biases of classes would be chance."""
 _NUMBERS_FITTED = 2_000_000
-"""Scores that biases are fitted to: ten seconds at most, and 100 MB."""
+"""Scores that biases are fitted to: ten seconds at most, and 100 MB; so there are none for more than 1,414 classes."""
 _SAME_ENERGY = 0.01
 """Standard deviation below which the log-sum-exp of the scores is a constant: the scores are log-probabilities already."""
 Floats = NDArray[np.float64]
@@ -90,15 +90,15 @@ def learn_from_validation(
 def _basis_of_shares(
     scores_IC: NDArray[np.floating], true_I: NDArray[np.integer], observation_I: NDArray[np.integer]
 ) -> BiasCorrected | None:
-    """What shares are estimated by, from pictures of known species, each observation counting once; None from too few.
+    """What shares are estimated by, from pictures of known species, each observation counting once; None from fewer than classes.
 
     Of very many pictures as many as fit into the numbers allowed, evenly spread.
     """
     known_I = np.flatnonzero(true_I >= 0)
     most = _NUMBERS_FITTED // scores_IC.shape[1]
     chosen_I = known_I[np.linspace(0, len(known_I) - 1, min(most, len(known_I))).astype(np.int64)]
-    if len(chosen_I) < _FEWEST_FITTED:
-        return None
+    if len(chosen_I) < max(_FEWEST_FITTED, scores_IC.shape[1]):
+        return None  # of most classes it would know the prior alone
     weights_I = 1 / np.bincount(observation_I)[observation_I[chosen_I]]
     return fit_bias_corrected(scores_IC[chosen_I], true_I[chosen_I], weights_I)
 
