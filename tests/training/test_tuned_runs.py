@@ -287,7 +287,7 @@ def test_a_new_head_needs_no_change_of_the_loop(sheets_dataset: Path, tmp_path: 
     def prototypes(_: object, in_features: int, taxonomy: Taxonomy, *others: object, **further: object) -> NearestPrototype:
         return NearestPrototype(in_features, len(taxonomy))
 
-    monkeypatch.setattr(loop, "build_head", prototypes)
+    monkeypatch.setattr(preparation, "build_head", prototypes)
     recipe = replace(SMOKE, targets=TargetOptions(ranks={"genus": 0.5}), loop=replace(SMOKE.loop, epochs=3))
     train(sheets_dataset, recipe, tmp_path / "run", device="cpu")
     assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0]
