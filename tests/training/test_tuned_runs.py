@@ -21,7 +21,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import taxakey.training.loop as loop
 from taxakey.artifacts import read_manifest
 from taxakey.dataset.reader import Dataset
 from taxakey.embeddings import embed, features
@@ -39,6 +38,7 @@ from taxakey.prediction.predict import predict
 from taxakey.predictions import Predictions
 from taxakey.serving.identifier import load
 from taxakey.taxonomy import Taxonomy
+from taxakey.training import loop, preparation
 from taxakey.training.checkpoint import load_model
 from taxakey.training.curves import Curves
 from taxakey.training.loop import train
