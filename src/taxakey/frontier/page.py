@@ -107,9 +107,12 @@ def _plot(points: Sequence[Point], figure: str, path: Path) -> None:
                 colour = BLUE if on else GREY
                 axes.plot([x, x], [100 * of.low, 100 * of.high], color=colour, linewidth=1, alpha=0.6)
                 axes.plot(x, 100 * of.value, "o", color=colour, markersize=6 if on else 4)
-                if on:
-                    axes.annotate(point.name, (x, 100 * of.value), xytext=(4, 5), textcoords="offset points", fontsize=7)
             axes.plot([point.costs[cost] for point in front], [100 * point.figures[figure].value for point in front], color=BLUE)
+            for number, point in enumerate(front, 1):  # names beside neighbours would cover each other
+                at = (point.costs[cost], 100 * point.figures[figure].value)
+                axes.annotate(str(number), at, xytext=(5, 4), textcoords="offset points", fontsize=9, color=BLUE)
+                axes.plot([], [], marker=f"${number}$", linestyle="", color=BLUE, markersize=6, label=point.name)
+            axes.legend(loc="best", fontsize=8, handletextpad=0.2, frameon=True, framealpha=0.9)
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(EngFormatter())
