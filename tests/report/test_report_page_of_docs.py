@@ -1,9 +1,10 @@
-"""docs/report.md names every key of report.json, and no other."""
+"""docs/report.md names every key of report.json and comparison.json, and no other."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from evaluated_world import make_rich_world, make_world
 
 from taxakey.evaluation import evaluate
+from taxakey.evaluation.comparing import Compared, Comparison, Costs
+from taxakey.evaluation.winners import Changes, SpeciesChange
 
 PAGE = Path(__file__).parents[2] / "docs" / "report.md"
 OF_DATA = (
@@ -40,7 +43,11 @@ def keys_of(value: Any, path: str = "") -> set[str]:
 
 def documented() -> set[str]:
     """Each row of the table names an object and its keys."""
-    table = PAGE.read_text(encoding="utf-8").split("## The keys of report.json")[1]
+    return documented_in("## The keys of report.json")
+
+
+def documented_in(section: str) -> set[str]:
+    table = PAGE.read_text(encoding="utf-8").split(section)[1].split("\n## ")[0]
     keys = set()
     for place, names, _ in re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", table, re.MULTILINE)[1:]:
         prefix = "" if place == "the top" else place.strip("`") + "."
@@ -71,3 +78,12 @@ def test_the_page_names_the_keys(reports: list[dict[str, Any]]) -> None:
 
 def test_the_page_says_the_format(reports: list[dict[str, Any]]) -> None:
     assert f"`format` is {reports[0]['format']};" in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_names_the_keys_of_a_comparison() -> None:
+    places = {
+        "": Comparison, "runs[].": Compared, "runs[].costs.": Costs,
+        "runs[].changes.": Changes, "runs[].changes.species[].": SpeciesChange,
+    }  # fmt: skip
+    found = {place + field.name for place, of in places.items() for field in fields(of)}
+    assert documented_in("## The keys of comparison.json") == found
