@@ -129,7 +129,7 @@ def test_asked_about_what_they_learnt_from_folds_answer_as_they_do_out_of_fold(
         assert found_C == pytest.approx(expected[name], abs=1e-4)
     train, validation, test = (read_manifest(tmp_path / part, "predictions") for part in ("train", "validation", "test"))
     assert validation.notes == ("Each picture is answered by the one member that was kept from it",)
-    alone = int((kept_from(made / "folds", Dataset.open(sheets_dataset), Dataset.open(sheets_dataset).part("train")) < 0).sum())
+    alone = int((kept_from(made / "folds", Dataset.open(sheets_dataset).part("train")) < 0).sum())
     assert train.notes[0].endswith(f"; {alone} that all learnt from are answered by all" if alone else "kept from it")
     assert test.notes == ("The mean of 2 members' calibrated probabilities",)
     members = [Member.open(tmp_path / part) for part in ("validation", "test")]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from torch import nn
 
+from taxakey.artifacts import kind_of
 from taxakey.calibration import Calibration
 from taxakey.dataset.crops import CropOptions, Crops
 from taxakey.dataset.preprocess import Preprocess
@@ -32,8 +33,9 @@ from taxakey.prediction.bundle import Bundle
 from taxakey.prediction.combining import Rule
 from taxakey.prediction.ensemble_file import EnsembleFile, ensemble_at
 from taxakey.prediction.opened import network_of, open_model
+from taxakey.prediction.out_of_fold import kept_from
 from taxakey.taxonomy import Taxonomy
-from taxakey.training.checkpoint import Model, members_of
+from taxakey.training.checkpoint import FOLDS, Model, members_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,7 @@ class Namer:
 
     `ensemble`: how their answers become one; None: by their mean. It mixes the answers to each picture, and an observation's are
     averaged afterwards; `taxakey ensemble` mixes those of observations, which for rules other than means isn't quite the same.
+    `folds`: the folder whose members these are; asked about what they learned from, one answers each picture (`at`).
     """
 
     models: tuple[Model | Bundle, ...]
@@ -49,6 +52,7 @@ class Namer:
     device: str = "cpu"
     embeddings_folder: Path | str | None = None
     crops: CropOptions | None = None
+    folds: Path | None = None
 
     @classmethod
     def open(
@@ -77,7 +81,8 @@ class Namer:
         wanted, whose = (models[0].taxonomy, models[0].folder) if dataset is None else (dataset.taxonomy, dataset.folder)
         for model in models:
             wanted.require_same(model.taxonomy.fingerprint, mine=whose, theirs=model.folder)
-        return cls(models, recipe, device, embeddings_folder, crops)
+        folds = Path(model_folder) if kind_of(model_folder) == FOLDS else None
+        return cls(models, recipe, device, embeddings_folder, crops, folds)
 
     @cached_property
     def rule(self) -> Rule | None:
@@ -93,8 +98,12 @@ class Namer:
         return self.models[0].taxonomy
 
     def at(self, rows: Part) -> PartNamer:
-        """The same for one part, whose stored vectors are opened; BadInput where they are of another backbone."""
-        return PartNamer(self, rows, self._vectors(rows))
+        """The same for one part, whose stored vectors are opened; BadInput where they are of another backbone.
+
+        Folds answer the training and validation part that they learned from by the member that was kept from each picture.
+        """
+        kept_from_N = None if self.folds is None else kept_from(self.folds, rows)
+        return PartNamer(self, rows, self._vectors(rows), kept_from_N)
 
     def _vectors(self, rows: Part) -> NDArray[np.float32] | None:
         if self.embeddings_folder is None:

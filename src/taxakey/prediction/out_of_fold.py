@@ -74,16 +74,17 @@ def predict_out_of_fold(
     return found
 
 
-def kept_from(folder: Path | str, dataset: Dataset, rows: Part) -> NDArray[np.int64] | None:
+def kept_from(folds_folder: Path | str, rows: Part) -> NDArray[np.int64] | None:
     """The member, from 0, that each picture of the training or validation part was kept from, [N]; -1: none was.
 
-    None where the folder doesn't hold the folds of this dataset, or they leave out the training part.
+    None for another part, where the folds are those of another dataset, and where they leave out the training part.
     """
-    if rows.name not in ("train", "validation") or artifacts.kind_of(folder) != FOLDS:
+    manifest = artifacts.read_manifest(folds_folder, FOLDS)
+    if rows.name not in ("train", "validation") or manifest.recipe.get("pool") != "all":
         return None
-    manifest = artifacts.read_manifest(folder, FOLDS)
-    if manifest.recipe.get("pool") != "all" or manifest.inputs["dataset"] != artifacts.hash_of(dataset.folder):
+    if manifest.inputs["dataset"] != artifacts.hash_of(rows.folder):
         return None
+    dataset = Dataset.open(rows.folder)
     members = manifest.counts["members"]
     held = [Fold(number, members).of(dataset, manifest.seed or 0).part("validation") for number in range(1, members + 1)]
     member_of = {image: member for member, part in enumerate(held) for image in part.image_ids}

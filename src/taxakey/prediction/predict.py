@@ -27,7 +27,6 @@ from taxakey.prediction.bundle import Bundle, is_bundle
 from taxakey.prediction.fusion import Fusion, Pictures
 from taxakey.prediction.namer import Namer, PartNamer, folders_of
 from taxakey.prediction.opened import fold_of, weights_of
-from taxakey.prediction.out_of_fold import kept_from
 from taxakey.prediction.shifted import corrected_for
 from taxakey.predictions import Predictions, Truth, write_full
 from taxakey.progress import track
@@ -71,7 +70,7 @@ def predict(
     namer = Namer.open(model_folder, classes_of, device=device, embeddings_folder=embeddings_folder, crops=crops)
     rows = filled(dataset, part)
     rows = rows.unnamed() if unlabelled or part == PARTIAL else rows
-    pictures = replace(namer.at(rows), kept_from_N=kept_from(model_folder, whole, rows))
+    pictures = namer.at(rows)
     asked = Asked(pictures, full_scores)
     further: dict[str, object] = {"unlabelled": True} if unlabelled else {**_told(shares)}
     if pictures.kept_from_N is not None:
@@ -83,8 +82,7 @@ def predict(
     if shares is None:
         return write_answers(asked, out, plan, notes)
     shifted, note = corrected_for(shares, namer, rows, asked.portions(), dataset.train_counts())
-    corrected = replace(shifted.at(rows), kept_from_N=pictures.kept_from_N)
-    return write_answers(replace(asked, pictures=corrected), out, plan, (*notes, note))
+    return write_answers(replace(asked, pictures=shifted.at(rows)), out, plan, (*notes, note))
 
 
 def _told(shares: str | None) -> dict[str, str]:
